@@ -1,0 +1,102 @@
+import { z } from "zod";
+
+/** Limits on what an agent may announce; anything above is refused as a malformed frame. */
+export const OFFER_LIMITS = {
+  models: 256,
+  nameLength: 200,
+  slotsPerModel: 1024,
+  priceMicro: 1_000_000_000_000n,
+} as const;
+
+const printable = (max: number) =>
+  z
+    .string()
+    .min(1)
+    .max(max)
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
+    .regex(/^[^\u0000-\u001f\u007f]+$/, "has control characters");
+
+/** A non-negative amount of micro-credits as a decimal string. */
+export const microCreditsSchema = z
+  .string()
+  .regex(/^(0|[1-9]\d{0,13})$/, "must be micro-credits as a decimal string")
+  .refine((text) => BigInt(text) <= OFFER_LIMITS.priceMicro, "is above the limit");
+
+/** What a provider asks: micro-credits per request, and per million tokens in and out. */
+export const priceSchema = z.object({
+  per_request: microCreditsSchema,
+  per_million_input: microCreditsSchema,
+  per_million_output: microCreditsSchema,
+});
+export type PriceWire = z.infer<typeof priceSchema>;
+
+/** 1.00 credit a request, nothing per token. */
+export const DEFAULT_PRICE: PriceWire = {
+  per_request: "1000000",
+  per_million_input: "0",
+  per_million_output: "0",
+};
+
+export const capabilitySchema = z.enum([
+  "chat",
+  "completion",
+  "embedding",
+  "tools",
+  "vision",
+  "json_mode",
+  "json_schema",
+  "logprobs",
+  "reasoning",
+  "seed",
+  "multiple_choices",
+]);
+export type Capability = z.infer<typeof capabilitySchema>;
+
+export const engineKindSchema = z.enum([
+  "ollama",
+  "llama.cpp",
+  "vllm",
+  "lm-studio",
+  "openai-compatible",
+  "built-in",
+  "scripted",
+]);
+export type EngineKind = z.infer<typeof engineKindSchema>;
+
+/** One model on one node, with its price and the number of attempts it runs at once. */
+export const modelOfferSchema = z.object({
+  /** The name consumers ask for: `llama3.2:1b`. */
+  model: printable(OFFER_LIMITS.nameLength),
+  /** SHA-256 of the GGUF or the engine's manifest digest: `sha256:…`; absent where the engine tells none. */
+  digest: z
+    .string()
+    .regex(/^sha256:[0-9a-f]{12,64}$/)
+    .optional(),
+  quantisation: printable(40).optional(),
+  parameters: printable(40).optional(),
+  context_length: z.number().int().min(1).max(100_000_000),
+  capabilities: z.array(capabilitySchema).min(1).max(20),
+  slots: z.number().int().min(1).max(OFFER_LIMITS.slotsPerModel),
+  price: priceSchema,
+  engine: engineKindSchema,
+});
+export type ModelOffer = z.infer<typeof modelOfferSchema>;
+
+export const gpuSchema = z.object({
+  name: printable(120),
+  memory_bytes: z
+    .number()
+    .int()
+    .nonnegative()
+    .max(2 ** 50),
+});
+export type Gpu = z.infer<typeof gpuSchema>;
+
+/** What a node says of itself. `slots` bounds all its models together. */
+export const announcementSchema = z.object({
+  name: printable(80),
+  gpus: z.array(gpuSchema).max(64),
+  slots: z.number().int().min(1).max(OFFER_LIMITS.slotsPerModel),
+  models: z.array(modelOfferSchema).max(OFFER_LIMITS.models),
+});
+export type Announcement = z.infer<typeof announcementSchema>;

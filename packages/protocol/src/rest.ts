@@ -1,0 +1,185 @@
+/**
+ * Our own REST under /api/v1: the shapes that hub, SDK and dashboard share. Money is micro-credits as decimal
+ * strings, times are ISO 8601 in UTC. Errors are problem+json (errors.ts).
+ */
+import { z } from "zod";
+import { gpuSchema, modelOfferSchema, priceSchema } from "./offer.ts";
+import { usageSchema } from "./usage.ts";
+
+const micro = z.string().regex(/^-?\d+$/);
+const time = z.iso.datetime();
+
+export const jobStateSchema = z.enum(["queued", "running", "completed", "failed", "cancelled"]);
+export type JobState = z.infer<typeof jobStateSchema>;
+
+/** GET /api/v1/me */
+export const meSchema = z.object({
+  user: z.object({
+    id: z.string(),
+    email: z.string(),
+    name: z.string(),
+    role: z.enum(["consumer", "operator"]),
+    created_at: time,
+  }),
+  balance: z.object({ posted_micro: micro, held_micro: micro, available_micro: micro }),
+});
+export type Me = z.infer<typeof meSchema>;
+
+export const keyScopeSchema = z.enum(["inference", "read", "manage"]);
+export type KeyScope = z.infer<typeof keyScopeSchema>;
+
+/** GET /api/v1/keys → {keys}; POST → {key, secret}; DELETE /api/v1/keys/:id → 204 */
+export const apiKeySchema = z.object({
+  id: z.string(),
+  label: z.string(),
+  prefix: z.string(),
+  scopes: z.array(keyScopeSchema),
+  budget_micro: micro.nullable(),
+  spent_micro: micro,
+  expires_at: time.nullable(),
+  last_used_at: time.nullable(),
+  revoked_at: time.nullable(),
+  created_at: time,
+});
+export type ApiKey = z.infer<typeof apiKeySchema>;
+export const createKeySchema = z.object({
+  label: z.string().trim().min(1).max(80),
+  scopes: z.array(keyScopeSchema).min(1).default(["inference", "read"]),
+  budget_micro: z
+    .string()
+    .regex(/^\d{1,18}$/)
+    .nullable()
+    .default(null),
+  expires_at: time.nullable().default(null),
+});
+export type CreateKey = z.input<typeof createKeySchema>;
+
+/** GET /api/v1/agent-tokens → {agent_tokens}; POST {label} → {agent_token, secret}; DELETE /:id → 204 */
+export const agentTokenSchema = z.object({
+  id: z.string(),
+  label: z.string(),
+  prefix: z.string(),
+  last_used_at: time.nullable(),
+  revoked_at: time.nullable(),
+  created_at: time,
+});
+export type AgentToken = z.infer<typeof agentTokenSchema>;
+export const createAgentTokenSchema = z.object({ label: z.string().trim().min(1).max(80) });
+
+/** GET /api/v1/device/:userCode → what is asking; POST /api/v1/device/:userCode {approve: boolean} → 204 */
+export const deviceRequestSchema = z.object({
+  user_code: z.string(),
+  client: z.string(),
+  host_name: z.string(),
+  state: z.enum(["pending", "approved", "denied", "expired"]),
+  expires_at: time,
+});
+export type DeviceRequest = z.infer<typeof deviceRequestSchema>;
+
+/** GET /api/v1/jobs?limit&before&state&role=consumer|provider → {jobs, next}; GET /api/v1/jobs/:id → Job */
+export const jobSchema = z.object({
+  id: z.string(),
+  state: jobStateSchema,
+  kind: z.enum(["chat", "completion", "embedding"]),
+  model: z.string(),
+  node_id: z.string().nullable(),
+  node_name: z.string().nullable(),
+  usage: usageSchema.nullable(),
+  held_micro: micro,
+  cost_micro: micro,
+  fee_micro: micro,
+  ttft_ms: z.number().nullable(),
+  duration_ms: z.number().nullable(),
+  error_code: z.string().nullable(),
+  created_at: time,
+  ended_at: time.nullable(),
+});
+export type Job = z.infer<typeof jobSchema>;
+
+/** GET /api/v1/ledger?limit&before → {entries, next} of the caller's account, newest first */
+export const ledgerEntrySchema = z.object({
+  id: z.string(),
+  amount_micro: micro,
+  counterparty: z.string(),
+  code: z.string(),
+  reference: z.string().nullable(),
+  created_at: time,
+});
+export type LedgerEntry = z.infer<typeof ledgerEntrySchema>;
+
+/** GET /api/v1/nodes → {nodes}: the caller's own; public ones are in the market snapshot */
+export const nodeSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  online: z.boolean(),
+  draining: z.boolean(),
+  gpus: z.array(gpuSchema),
+  slots: z.number(),
+  running: z.number(),
+  models: z.array(modelOfferSchema),
+  agent_version: z.string().nullable(),
+  first_seen_at: time,
+  last_seen_at: time,
+});
+export type NodeView = z.infer<typeof nodeSchema>;
+
+/** GET /api/v1/market → MarketSnapshot (public) */
+export const marketModelSchema = z.object({
+  model: z.string(),
+  nodes: z.number(),
+  providers: z.number(),
+  slots: z.number(),
+  free_slots: z.number(),
+  context_length_max: z.number(),
+  capabilities: z.array(z.string()),
+  quantisations: z.array(z.string()),
+  /** True where every offer runs on a scripted engine: shown as such. */
+  scripted: z.boolean(),
+  price_from: priceSchema,
+});
+export type MarketModel = z.infer<typeof marketModelSchema>;
+
+export const liveStatsSchema = z.object({
+  nodes_online: z.number(),
+  models: z.number(),
+  slots: z.number(),
+  running: z.number(),
+  jobs_total: z.number(),
+  jobs_completed: z.number(),
+  tokens_total: z.number(),
+  tokens_per_second: z.number(),
+});
+export type LiveStats = z.infer<typeof liveStatsSchema>;
+export const marketSnapshotSchema = z.object({ stats: liveStatsSchema, models: z.array(marketModelSchema) });
+export type MarketSnapshot = z.infer<typeof marketSnapshotSchema>;
+
+/**
+ * GET /api/v1/live: one SSE stream. `event: snapshot` first (or replay after `Last-Event-ID`), then deltas, each with
+ * an `id:`. A signed-in caller also gets its own `job`, `balance` and `node` events.
+ */
+export const liveEventSchema = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("snapshot"), market: marketSnapshotSchema, balance_micro: micro.nullable() }),
+  z.object({ type: z.literal("stats"), stats: liveStatsSchema }),
+  z.object({ type: z.literal("models"), models: z.array(marketModelSchema) }),
+  z.object({ type: z.literal("job"), job: jobSchema }),
+  z.object({ type: z.literal("balance"), available_micro: micro, held_micro: micro }),
+  z.object({ type: z.literal("node"), node: nodeSchema }),
+]);
+export type LiveEvent = z.infer<typeof liveEventSchema>;
+
+/** GET /api/v1/ledger/verify (operators) */
+export const ledgerVerdictSchema = z.object({
+  ok: z.boolean(),
+  checks: z.array(z.object({ name: z.string(), ok: z.boolean(), detail: z.string() })),
+});
+export type LedgerVerdict = z.infer<typeof ledgerVerdictSchema>;
+
+/** GET /api/v1/config (public): what the sign-in page and CLI need to know. */
+export const publicConfigSchema = z.object({
+  version: z.string(),
+  hub_key: z.string(),
+  sign_in_with: z.array(z.enum(["google", "github", "microsoft"])),
+  signup_credits_micro: micro,
+  fee_percent: z.number(),
+});
+export type PublicConfig = z.infer<typeof publicConfigSchema>;

@@ -1,0 +1,74 @@
+import type { ChoiceDelta, EmbeddingsDelta, FinishReason, GfeError, Usage } from "@gfe/protocol";
+
+export type JobKind = "chat" | "completion" | "embedding";
+
+/** Who pays. */
+export interface Payer {
+  userId: string;
+  /** Ledger account. */
+  account: string;
+  keyId?: string;
+  budgetAccount?: string;
+}
+
+export interface JobRequest {
+  kind: JobKind;
+  model: string;
+  /** Checked, in OpenAI's words. */
+  body: Record<string, unknown>;
+  payer: Payer;
+  /** Bytes of prompt: the bound on what a node may claim as input. */
+  inputBytes: number;
+  /** Upper bound on input tokens, for the hold. */
+  inputTokensMax: number;
+  /** What the caller asked for, if it did. */
+  maxOutputTokens?: number;
+  /** Choices asked for (`n`). */
+  choices: number;
+  /** Capabilities that a node must have. */
+  needs: readonly string[];
+}
+
+/** Where a job's answer goes. Called in order; never after `run` has resolved. */
+export interface JobSink {
+  /** The job is held and a node was chosen; called again if another node takes over before the first token. */
+  started?(info: { jobId: string; nodeId: string; nodeName: string }): void;
+  text(text: string): void;
+  reasoning(text: string): void;
+  choice(delta: ChoiceDelta): void;
+  embeddings(delta: EmbeddingsDelta): void;
+}
+
+export interface JobOutcome {
+  jobId: string;
+  state: "completed" | "failed" | "cancelled";
+  finish: FinishReason[];
+  /** What was billed for. */
+  usage: Usage;
+  costMicro: bigint;
+  feeMicro: bigint;
+  nodeId: string | null;
+  nodeName: string | null;
+  ttftMs: number | null;
+  /** Present unless completed. */
+  error?: GfeError;
+}
+
+/** What http and the forerunner's endpoints use of jobs/. */
+export interface Jobs {
+  /**
+   * Runs one job to its end: match, hold, dispatch, relay, settle. Rejects with GfeError only before anything was
+   * charged or delivered (no such model, no credit, no slot in time); afterwards the outcome tells.
+   * `flow` lets a slow reader hold the node back.
+   */
+  run(request: JobRequest, sink: JobSink, signal: AbortSignal, flow?: FlowControl): Promise<JobOutcome>;
+  /** Jobs between hold and settlement in this process. */
+  active(): number;
+  /** Refuses new jobs, waits for the running ones up to `graceMs`, then cancels the rest. */
+  drain(graceMs: number): Promise<void>;
+}
+
+export interface FlowControl {
+  /** Called once with the functions that pause and resume the current attempt. */
+  attach(control: { pause(): void; resume(): void }): void;
+}

@@ -1,0 +1,134 @@
+/**
+ * The nodes that are connected now, in memory: who they are, what they offer, how many slots are in use. The link
+ * writes, matching reads. Truth about money is never here.
+ */
+import type { Announcement, ModelOffer } from "@gfe/protocol";
+
+export interface NodeEntry {
+  readonly nodeId: string;
+  readonly ownerId: string;
+  readonly agentVersion: string;
+  announcement: Announcement;
+  /** Attempts that hold a slot. */
+  running: number;
+  /** Attempts by model, for each offer's own slots. */
+  readonly runningByModel: Map<string, number>;
+  draining: boolean;
+  readonly connectedAt: Date;
+}
+
+export interface Offer {
+  readonly node: NodeEntry;
+  readonly offer: ModelOffer;
+}
+
+export type RegistryChange =
+  | { type: "connected" | "announced" | "disconnected"; node: NodeEntry }
+  /** A slot was taken or given back. */
+  | { type: "load"; node: NodeEntry };
+
+export interface Registry {
+  add(node: NodeEntry): void;
+  /** Replaces what a node offers. */
+  announce(nodeId: string, announcement: Announcement): void;
+  setDraining(nodeId: string, draining: boolean): void;
+  /** Removes exactly this entry: an older socket's end cannot remove its successor. */
+  remove(node: NodeEntry): void;
+  get(nodeId: string): NodeEntry | undefined;
+  nodes(): IterableIterator<NodeEntry>;
+  /** Offers of a model by the name that consumers use. */
+  offers(model: string): readonly Offer[];
+  models(): IterableIterator<string>;
+  /** Takes a slot if one is free; the caller gives it back exactly once with the returned function. */
+  takeSlot(offer: Offer): (() => void) | null;
+  /** Listeners run synchronously and must not throw. Returns the function that ends it. */
+  onChange(listener: (change: RegistryChange) => void): () => void;
+}
+
+/** Whether this offer can start one more attempt now. */
+export function hasFreeSlot({ node, offer }: Offer): boolean {
+  return (
+    !node.draining &&
+    node.running < node.announcement.slots &&
+    (node.runningByModel.get(offer.model) ?? 0) < offer.slots
+  );
+}
+
+export function createRegistry(): Registry {
+  const byId = new Map<string, NodeEntry>();
+  const byModel = new Map<string, Offer[]>();
+  const listeners = new Set<(change: RegistryChange) => void>();
+
+  const emit = (change: RegistryChange) => {
+    for (const listener of listeners) listener(change);
+  };
+
+  function unlist(node: NodeEntry): void {
+    for (const { model } of node.announcement.models) {
+      const rest = byModel.get(model)?.filter((entry) => entry.node !== node) ?? [];
+      if (rest.length > 0) byModel.set(model, rest);
+      else byModel.delete(model);
+    }
+  }
+
+  function list(node: NodeEntry): void {
+    for (const offer of node.announcement.models) {
+      const entry = { node, offer };
+      byModel.set(offer.model, [...(byModel.get(offer.model) ?? []), entry]);
+    }
+  }
+
+  return {
+    add(node) {
+      const previous = byId.get(node.nodeId);
+      if (previous) unlist(previous);
+      byId.set(node.nodeId, node);
+      list(node);
+      emit({ type: "connected", node });
+    },
+    announce(nodeId, announcement) {
+      const node = byId.get(nodeId);
+      if (!node) return;
+      unlist(node);
+      node.announcement = announcement;
+      list(node);
+      emit({ type: "announced", node });
+    },
+    setDraining(nodeId, draining) {
+      const node = byId.get(nodeId);
+      if (!node || node.draining === draining) return;
+      node.draining = draining;
+      emit({ type: "announced", node });
+    },
+    remove(node) {
+      if (byId.get(node.nodeId) !== node) return;
+      unlist(node);
+      byId.delete(node.nodeId);
+      emit({ type: "disconnected", node });
+    },
+    get: (nodeId) => byId.get(nodeId),
+    nodes: () => byId.values(),
+    offers: (model) => byModel.get(model) ?? [],
+    models: () => byModel.keys(),
+    takeSlot(offer) {
+      if (!hasFreeSlot(offer)) return null;
+      const { node } = offer;
+      const { model } = offer.offer;
+      node.running++;
+      node.runningByModel.set(model, (node.runningByModel.get(model) ?? 0) + 1);
+      emit({ type: "load", node });
+      let held = true;
+      return () => {
+        if (!held) return;
+        held = false;
+        node.running--;
+        node.runningByModel.set(model, (node.runningByModel.get(model) ?? 1) - 1);
+        emit({ type: "load", node });
+      };
+    },
+    onChange(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+  };
+}

@@ -34,7 +34,7 @@ export const errorRegistry = {
   internal: { status: 500, type: "server_error", title: "Something broke on our side" },
   engine_failed: { status: 502, type: "server_error", title: "The engine failed" },
   node_lost: { status: 502, type: "server_error", title: "The node went away" },
-  no_own_node: { status: 503, type: "server_error", title: "Only your own nodes offer this model" },
+  no_own_node: { status: 400, type: "invalid_request_error", title: "Only your own nodes offer this model" },
   no_slot: { status: 503, type: "server_error", title: "Every node for this model is busy" },
   overloaded: { status: 503, type: "server_error", title: "The hub is overloaded" },
   shutting_down: { status: 503, type: "server_error", title: "The hub is restarting" },

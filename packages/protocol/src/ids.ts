@@ -15,7 +15,7 @@ const ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"; // Crockford base32: no i, 
  */
 export function newId(prefix: string, nowMs: number = Date.now()): string {
   let time = "";
-  for (let rest = nowMs, i = 0; i < 10; i++) {
+  for (let rest = Math.floor(nowMs), i = 0; i < 10; i++) {
     time = ALPHABET[rest % 32]! + time;
     rest = Math.floor(rest / 32);
   }

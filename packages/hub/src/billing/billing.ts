@@ -1,0 +1,139 @@
+/**
+ * Everything the hub does with money goes through here, and only here does the hub meet the ledger. Accounts:
+ * `user:<id>` (consumer and provider alike), `hub:fees`, `hub:signup`, `budget:<key id>`.
+ *
+ * A settlement that the database cannot take now is kept and tried again until its hold would have expired: the
+ * answer was delivered, the provider is owed.
+ */
+import type { Ledger, Rider } from "@gfe/ledger";
+import { GfeError } from "@gfe/protocol";
+import type { Bill } from "./quote.ts";
+
+export const FEES_ACCOUNT = "hub:fees";
+export const SIGNUP_ACCOUNT = "hub:signup";
+export const userAccount = (userId: string): string => `user:${userId}`;
+
+/** Settlements waiting for the database; above it, new holds are refused. */
+export const SETTLEMENT_BACKLOG_MAX = 20_000;
+const RETRY_DELAY_MS = { first: 50, max: 5_000 };
+
+export interface HoldRequest {
+  jobId: string;
+  account: string;
+  budgetAccount?: string | undefined;
+  amountMicro: bigint;
+  expiresAt: Date;
+  rider: Rider;
+}
+
+export interface Settlement {
+  jobId: string;
+  bill: Bill;
+  providerId: string;
+  rider: Rider;
+  /** When there is no use in trying any longer. */
+  giveUpAt: Date;
+}
+
+export interface Billing {
+  /** Reserves the cap of a job. Throws insufficient_quota, budget_exceeded or overloaded; nothing is held then. */
+  hold(request: HoldRequest): Promise<void>;
+  /** Pays provider and fee, returns the rest; charges nothing when the bill is zero. Resolves when durable or given up. */
+  settle(settlement: Settlement): Promise<"settled" | "already_resolved" | "given_up">;
+  /** Settlements not yet durable. */
+  backlog(): number;
+}
+
+export interface BillingOptions {
+  ledger: Ledger;
+  now: () => number;
+  random: () => number;
+  log: { warn(fields: object, message: string): void; error(fields: object, message: string): void };
+}
+
+export function createBilling({ ledger, now, random, log }: BillingOptions): Billing {
+  let waiting = 0;
+
+  async function hold(request: HoldRequest): Promise<void> {
+    if (waiting > SETTLEMENT_BACKLOG_MAX) throw new GfeError("overloaded", undefined, { retryAfterS: 5 });
+    const result = await ledger
+      .hold({
+        id: request.jobId,
+        account: request.account,
+        amount: request.amountMicro,
+        expiresAt: request.expiresAt,
+        rider: request.rider,
+        ...(request.budgetAccount === undefined ? {} : { budget: request.budgetAccount }),
+      })
+      .catch((cause: unknown) => {
+        throw new GfeError("overloaded", "The ledger does not answer; try again shortly", {
+          retryAfterS: 2,
+          cause,
+        });
+      });
+    switch (result) {
+      case "created":
+      case "exists":
+        return;
+      case "exceeds_credits":
+        throw new GfeError(
+          "insufficient_quota",
+          "Not enough credit for this request: add credit or lower max_tokens",
+        );
+      case "exceeds_budget":
+        throw new GfeError("budget_exceeded", "This request would exceed the budget of this API key");
+      case "overloaded":
+        throw new GfeError("overloaded", undefined, { retryAfterS: 2 });
+      default:
+        throw new Error(`hold of ${request.jobId} was answered ${result}`);
+    }
+  }
+
+  async function settleOnce({
+    jobId,
+    bill,
+    providerId,
+    rider,
+  }: Settlement): Promise<"settled" | "already_resolved" | "retry"> {
+    if (bill.chargeMicro === 0n) {
+      const result = await ledger.void({ holdId: jobId, reason: "nothing_owed", rider });
+      return result === "overloaded"
+        ? "retry"
+        : result === "voided" || result === "exists"
+          ? "settled"
+          : "already_resolved";
+    }
+    const transfers = [
+      { id: `${jobId}:pay`, to: userAccount(providerId), amount: bill.providerMicro, code: "inference" },
+      { id: `${jobId}:fee`, to: FEES_ACCOUNT, amount: bill.feeMicro, code: "fee" },
+    ].filter(({ amount }) => amount > 0n);
+    const result = await ledger.settle({ holdId: jobId, transfers, rider });
+    return result === "overloaded"
+      ? "retry"
+      : result === "settled" || result === "exists"
+        ? "settled"
+        : "already_resolved";
+  }
+
+  async function settle(settlement: Settlement): Promise<"settled" | "already_resolved" | "given_up"> {
+    waiting++;
+    try {
+      for (let delayMs = RETRY_DELAY_MS.first; ; delayMs = Math.min(delayMs * 2, RETRY_DELAY_MS.max)) {
+        try {
+          const result = await settleOnce(settlement);
+          if (result === "already_resolved")
+            log.error({ job: settlement.jobId }, "settlement found its hold resolved");
+          if (result !== "retry") return result;
+        } catch (error) {
+          log.warn({ job: settlement.jobId, error: String(error) }, "settlement will be tried again");
+        }
+        if (now() > settlement.giveUpAt.getTime()) return "given_up";
+        await new Promise((resolve) => setTimeout(resolve, delayMs * (0.5 + random())));
+      }
+    } finally {
+      waiting--;
+    }
+  }
+
+  return { hold, settle, backlog: () => waiting };
+}

@@ -1,0 +1,101 @@
+/** From a checked body to what jobs/ runs: what it needs of a node, and the bounds that are held. */
+import type { JobRequest, Payer } from "../../jobs/types.ts";
+import { type ChatBody, type CompletionBody, type EmbeddingsBody, hintNames } from "./schemas.ts";
+
+/** Tokens that a chat template may add for each message, and around all of them. */
+const TEMPLATE_TOKENS = { perMessage: 16, around: 64 };
+/** What one image may count as, whatever its bytes. */
+const IMAGE_TOKENS_MAX = 4096;
+
+export function chatRequest(body: ChatBody, payer: Payer): JobRequest {
+  const measured = measureChat(body);
+  const maxOutputTokens = body.max_completion_tokens ?? body.max_tokens ?? undefined;
+  return {
+    kind: "chat",
+    model: body.model,
+    body: forEngine(body, ["max_completion_tokens"]),
+    payer,
+    inputBytes: measured.bytes,
+    inputTokensMax:
+      measured.bytes +
+      measured.images * IMAGE_TOKENS_MAX +
+      body.messages.length * TEMPLATE_TOKENS.perMessage +
+      TEMPLATE_TOKENS.around,
+    ...(maxOutputTokens === undefined ? {} : { maxOutputTokens }),
+    choices: body.n ?? 1,
+    needs: chatNeeds(body, measured.images > 0),
+  };
+}
+
+export function completionRequest(body: CompletionBody, payer: Payer): JobRequest {
+  const bytes = Buffer.byteLength(body.prompt);
+  return {
+    kind: "completion",
+    model: body.model,
+    body: forEngine(body, []),
+    payer,
+    inputBytes: bytes,
+    inputTokensMax: bytes + TEMPLATE_TOKENS.around,
+    ...(body.max_tokens == null ? {} : { maxOutputTokens: body.max_tokens }),
+    choices: body.n ?? 1,
+    needs: ["completion", ...((body.n ?? 1) > 1 ? ["multiple_choices"] : [])],
+  };
+}
+
+export function embeddingsRequest(body: EmbeddingsBody, payer: Payer): JobRequest {
+  const inputs = typeof body.input === "string" ? [body.input] : body.input;
+  const bytes = inputs.reduce((sum, input) => sum + Buffer.byteLength(input), 0);
+  return {
+    kind: "embedding",
+    model: body.model,
+    body: { model: body.model, input: inputs },
+    payer,
+    inputBytes: bytes,
+    inputTokensMax: bytes + inputs.length * TEMPLATE_TOKENS.perMessage,
+    choices: 1,
+    needs: ["embedding"],
+  };
+}
+
+function chatNeeds(body: ChatBody, images: boolean): string[] {
+  const needs = ["chat"];
+  if (body.tools && body.tools.length > 0 && body.tool_choice !== "none") needs.push("tools");
+  if (images) needs.push("vision");
+  if (body.response_format?.type === "json_object") needs.push("json_mode");
+  if (body.response_format?.type === "json_schema") needs.push("json_schema");
+  if (body.logprobs) needs.push("logprobs");
+  if (body.reasoning_effort != null && body.reasoning_effort !== "none") needs.push("reasoning");
+  if ((body.n ?? 1) > 1) needs.push("multiple_choices");
+  return needs;
+}
+
+function measureChat(body: ChatBody): { bytes: number; images: number } {
+  let bytes = body.tools ? Buffer.byteLength(JSON.stringify(body.tools)) : 0;
+  if (body.response_format?.type === "json_schema")
+    bytes += Buffer.byteLength(JSON.stringify(body.response_format));
+  let images = 0;
+  for (const message of body.messages) {
+    const { content } = message;
+    if (typeof content === "string") bytes += Buffer.byteLength(content);
+    else {
+      for (const part of content ?? []) {
+        if (part.type === "text") bytes += Buffer.byteLength(part.text);
+        else images++;
+      }
+    }
+    if (message.role === "assistant" && message.tool_calls)
+      bytes += Buffer.byteLength(JSON.stringify(message.tool_calls));
+  }
+  return { bytes, images };
+}
+
+/** The body without hints, nulls and what the hub itself answers for. */
+function forEngine(body: object, drop: readonly string[]): Record<string, unknown> {
+  const kept: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(body)) {
+    if (value == null || hintNames.has(name) || drop.includes(name)) continue;
+    if (name === "stream" || name === "stream_options") continue;
+    kept[name] = value;
+  }
+  return kept;
+}

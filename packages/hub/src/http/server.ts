@@ -1,0 +1,100 @@
+/**
+ * The HTTP edge: one Fastify, request ids, limits, security headers, and one place where a fault becomes an answer:
+ * OpenAI's shape on /v1, problem+json elsewhere. What went wrong inside is logged under the request's id and never
+ * told. Neither bodies nor headers are logged.
+ */
+import { GfeError, newId, toOpenAiError, toProblem } from "@gfe/protocol";
+import Fastify, { type FastifyBaseLogger, type FastifyError, type FastifyInstance } from "fastify";
+import { serializerCompiler, validatorCompiler } from "fastify-type-provider-zod";
+
+export interface ServerOptions {
+  log: FastifyBaseLogger;
+  bodyLimitBytes: number;
+  /** Addresses of proxies whose X-Forwarded-For is believed. */
+  trustedProxies: string[];
+  /** Whether answers travel over HTTPS: HSTS is sent then. */
+  https: boolean;
+}
+
+const SECURITY_HEADERS = {
+  "content-security-policy":
+    "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "strict-origin-when-cross-origin",
+  "cross-origin-opener-policy": "same-origin",
+};
+
+/** Client-sent request ids are kept where they look like one. */
+const REQUEST_ID = /^[A-Za-z0-9._-]{8,100}$/;
+
+export function createServer(options: ServerOptions): FastifyInstance {
+  const app = Fastify({
+    loggerInstance: options.log,
+    disableRequestLogging: true,
+    bodyLimit: options.bodyLimitBytes,
+    trustProxy: options.trustedProxies.length > 0 ? options.trustedProxies : false,
+    routerOptions: { maxParamLength: 300, ignoreTrailingSlash: true },
+    requestIdHeader: false,
+    genReqId: (request) => {
+      const sent = request.headers["x-request-id"];
+      return typeof sent === "string" && REQUEST_ID.test(sent) ? sent : newId("req");
+    },
+    // Streams live long; a connection that sends no request does not.
+    requestTimeout: 60_000,
+    keepAliveTimeout: 75_000,
+    forceCloseConnections: true,
+  });
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+
+  app.addHook("onRequest", async (request, reply) => {
+    reply.header("x-request-id", request.id);
+    if (request.url.startsWith("/v1/")) return;
+    reply.headers(SECURITY_HEADERS);
+    if (options.https) reply.header("strict-transport-security", "max-age=31536000");
+  });
+
+  app.setErrorHandler((thrown: FastifyError | GfeError | Error, request, reply) => {
+    const error = toGfeError(thrown);
+    const level = error.status >= 500 ? "error" : "debug";
+    const cause = error.cause ?? thrown;
+    request.log[level](
+      { request: request.id, code: error.code, cause: cause instanceof Error ? cause.stack : String(cause) },
+      "request failed",
+    );
+    if (error.retryAfterS !== undefined) reply.header("retry-after", String(error.retryAfterS));
+    reply.status(error.status);
+    if (isOpenAi(request.url)) return reply.send(toOpenAiError(error));
+    return reply.header("content-type", "application/problem+json").send(JSON.stringify(toProblem(error)));
+  });
+  return app;
+}
+
+/** Whether this path speaks OpenAI's dialect. */
+export const isOpenAi = (url: string): boolean => url.startsWith("/v1/");
+
+function toGfeError(thrown: FastifyError | GfeError | Error): GfeError {
+  if (thrown instanceof GfeError) return thrown;
+  const { code, validation, statusCode } = thrown as FastifyError;
+  if (validation) {
+    const path = validation[0]?.instancePath?.replace(/^\//, "").replaceAll("/", ".") ?? "";
+    return new GfeError(
+      "invalid_request",
+      `${path === "" ? "request" : path}: ${validation[0]?.message ?? "is not valid"}`,
+      { param: path },
+    );
+  }
+  switch (code) {
+    case "FST_ERR_CTP_BODY_TOO_LARGE":
+      return new GfeError("body_too_large");
+    case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
+      return new GfeError("unsupported_media_type");
+    case "FST_ERR_CTP_EMPTY_JSON_BODY":
+    case "FST_ERR_CTP_INVALID_JSON_BODY":
+      return new GfeError("invalid_json");
+  }
+  if (thrown instanceof SyntaxError && statusCode === 400) return new GfeError("invalid_json");
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
+    return new GfeError("invalid_request", thrown.message);
+  return new GfeError("internal", undefined, { cause: thrown });
+}

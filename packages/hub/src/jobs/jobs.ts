@@ -1,0 +1,327 @@
+/**
+ * A job, from match to settlement.
+ *
+ *   (queued) ──slot──► held ──► attempt … attempt ──► settling ──► completed | failed | cancelled
+ *
+ * The hold and the row `running` are one write, the settlement and the ended row another. Before its first token a
+ * failed attempt moves to the next-best node inside the same hold; after it, the job ends and pays for what was
+ * delivered. A job ends exactly once: the ledger resolves its hold once, and the ended row goes with it.
+ */
+import { GfeError, newAttemptId, newJobId, type PriceWire } from "@gfe/protocol";
+import type { Billing } from "../billing/billing.ts";
+import { type Bill, billOf, type Quote, quoteOf } from "../billing/quote.ts";
+import type { Wish } from "../market/match.ts";
+import type { Offer } from "../market/registry.ts";
+import { checkedUsage } from "../trust/receipts.ts";
+import { type AttemptEnd, type AttemptTimeouts, runAttempt } from "./attempt.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import { type EndedAttempt, endedRider, runningRider } from "./records.ts";
+import type { Lease, SlotQueue } from "./slot-queue.ts";
+import type { FlowControl, JobOutcome, JobRequest, JobSink, Jobs } from "./types.ts";
+
+/** Nodes that one job may try. */
+export const ATTEMPTS_MAX = 3;
+/** Output tokens when the caller names no bound. */
+export const DEFAULT_OUTPUT_TOKENS = 4096;
+/** A hold outlives its job's total time by this much, so that a settlement can be tried again. */
+export const HOLD_MARGIN_MS = 10 * 60_000;
+/** How long a caller waits for its settlement to be durable; it goes on being tried after that. */
+export const SETTLE_WAIT_MS = 3_000;
+
+export interface JobLimits extends AttemptTimeouts {
+  queueWaitMs: number;
+  totalMs: number;
+}
+
+export interface JobEvents {
+  changed(change: {
+    jobId: string;
+    consumerId: string;
+    providerId: string;
+    state: JobOutcome["state"] | "running";
+  }): void;
+  /** Once for each job that was held, when it has ended. */
+  ended(outcome: JobOutcome, kind: JobRequest["kind"]): void;
+}
+
+export interface JobsOptions {
+  queue: SlotQueue;
+  billing: Billing;
+  dispatcher: Dispatcher;
+  limits: JobLimits;
+  feeBasisPoints: number;
+  hubId: string;
+  nowMs: () => number;
+  events: JobEvents;
+}
+
+/** What is known of a job while it runs. */
+interface Running {
+  readonly jobId: string;
+  readonly request: JobRequest;
+  readonly wish: Wish;
+  readonly quote: Quote;
+  readonly startedAtMs: number;
+  readonly deadlineAtMs: number;
+  readonly tried: EndedAttempt[];
+}
+
+interface Ending {
+  end: AttemptEnd;
+  offer: Offer;
+  quote: Quote;
+  attemptId: string;
+  startedAtMs: number;
+}
+
+export function createJobs(options: JobsOptions): Jobs {
+  const { queue, billing, dispatcher, limits, nowMs, events } = options;
+  let active = 0;
+  let draining = false;
+  const cancelAll = new AbortController();
+  let onIdle: (() => void) | null = null;
+
+  async function run(
+    request: JobRequest,
+    sink: JobSink,
+    callerSignal: AbortSignal,
+    flow?: FlowControl,
+  ): Promise<JobOutcome> {
+    if (draining) throw new GfeError("shutting_down", undefined, { retryAfterS: 5 });
+    active++;
+    try {
+      const signal = AbortSignal.any([callerSignal, cancelAll.signal]);
+      const wish = wishOf(request);
+      const lease = await queue.acquire(wish, limits.queueWaitMs, signal);
+      try {
+        const job = await hold(request, wish, lease.offer);
+        const ending = await attempts(job, lease, sink, signal, flow);
+        return await conclude(job, ending);
+      } finally {
+        lease.release();
+      }
+    } finally {
+      if (--active === 0) onIdle?.();
+    }
+  }
+
+  async function hold(request: JobRequest, wish: Wish, offer: Offer): Promise<Running> {
+    const startedAtMs = nowMs();
+    const jobId = newJobId(startedAtMs);
+    const quote = quoteFor(request, offer);
+    const deadlineAtMs = startedAtMs + limits.totalMs;
+    await billing.hold({
+      jobId,
+      account: request.payer.account,
+      budgetAccount: request.payer.budgetAccount,
+      amountMicro: quote.capMicro,
+      expiresAt: new Date(deadlineAtMs + HOLD_MARGIN_MS),
+      rider: runningRider({
+        id: jobId,
+        consumerId: request.payer.userId,
+        keyId: request.payer.keyId,
+        kind: request.kind,
+        model: request.model,
+        nodeId: offer.node.nodeId,
+        providerId: offer.node.ownerId,
+        quote,
+        hubId: options.hubId,
+        createdAt: new Date(startedAtMs),
+      }),
+    });
+    events.changed({
+      jobId,
+      consumerId: request.payer.userId,
+      providerId: offer.node.ownerId,
+      state: "running",
+    });
+    return { jobId, request, wish, quote, startedAtMs, deadlineAtMs, tried: [] };
+  }
+
+  /** Tries nodes until one delivers something, the caller leaves, or none is left. */
+  async function attempts(
+    job: Running,
+    first: Lease,
+    sink: JobSink,
+    signal: AbortSignal,
+    flow?: FlowControl,
+  ): Promise<Ending> {
+    const excluded = new Set<string>();
+    for (let lease = first; ; ) {
+      const ending = await attemptOn(job, lease.offer, sink, signal, flow);
+      lease.release();
+      const { end } = ending;
+      const empty = end.delivered.bytes === 0 && end.delivered.vectors === 0;
+      const again = end.state === "failed" && end.retryable && empty && job.tried.length + 1 < ATTEMPTS_MAX;
+      if (!again || draining || signal.aborted || nowMs() >= job.deadlineAtMs) return ending;
+      excluded.add(lease.offer.node.nodeId);
+      const affordable = (offer: Offer) => quoteFor(job.request, offer).capMicro <= job.quote.capMicro;
+      const next = queue.tryAcquire({ ...job.wish, excluded, affordable });
+      if (!next) return ending;
+      job.tried.push(tried(ending, null, nowMs()));
+      lease = next;
+    }
+  }
+
+  async function attemptOn(
+    job: Running,
+    offer: Offer,
+    sink: JobSink,
+    signal: AbortSignal,
+    flow?: FlowControl,
+  ): Promise<Ending> {
+    const { node } = offer;
+    const startedAtMs = nowMs();
+    const attemptId = newAttemptId(startedAtMs);
+    const quote = job.tried.length === 0 ? job.quote : quoteFor(job.request, offer);
+    sink.started?.({ jobId: job.jobId, nodeId: node.nodeId, nodeName: node.announcement.name });
+    const end = await runAttempt({
+      dispatcher,
+      nodeId: node.nodeId,
+      start: {
+        attempt: attemptId,
+        kind: job.request.kind,
+        model: job.request.model,
+        body: engineBody(job.request, offer),
+        deadline_ms: Math.max(1, Math.round(job.deadlineAtMs - startedAtMs)),
+      },
+      sink,
+      signal,
+      flow,
+      timeouts: limits,
+      deadlineAtMs: job.deadlineAtMs,
+      nowMs,
+    });
+    return { end, offer, quote, attemptId, startedAtMs };
+  }
+
+  /** Bills what was delivered and settles; the caller waits for durability only a bounded while. */
+  async function conclude(job: Running, ending: Ending): Promise<JobOutcome> {
+    const { end, offer, quote, attemptId } = ending;
+    const { node } = offer;
+    const nodeKey = dispatcher.nodeKey(node.nodeId);
+    const bill = billOf({
+      quote,
+      ending: end.state === "failed" ? "broken" : "complete",
+      delivered: end.delivered,
+      claimed: await checkedUsage(end.receipt, { attemptId, nodeKey }),
+      inputTokensEstimate: Math.ceil(job.request.inputBytes / 4),
+      feeBasisPoints: options.feeBasisPoints,
+    });
+    const outcome = outcomeOf(job, ending, bill);
+    const endedAtMs = nowMs();
+    const settled = billing.settle({
+      jobId: job.jobId,
+      bill,
+      providerId: node.ownerId,
+      giveUpAt: new Date(job.deadlineAtMs + HOLD_MARGIN_MS),
+      rider: endedRider({
+        id: job.jobId,
+        state: outcome.state,
+        nodeId: node.nodeId,
+        providerId: node.ownerId,
+        costMicro: bill.chargeMicro,
+        feeMicro: bill.feeMicro,
+        usage: bill.usage,
+        ttftMs: outcome.ttftMs,
+        durationMs: endedAtMs - job.startedAtMs,
+        errorCode: outcome.error?.code ?? null,
+        endedAt: new Date(endedAtMs),
+        attempts: [...job.tried, tried(ending, bill, endedAtMs)],
+      }),
+    });
+    const told = settled.then(() => {
+      events.changed({
+        jobId: job.jobId,
+        consumerId: job.request.payer.userId,
+        providerId: node.ownerId,
+        state: outcome.state,
+      });
+    });
+    events.ended(outcome, job.request.kind);
+    await withinMs(told, SETTLE_WAIT_MS);
+    return outcome;
+  }
+
+  return {
+    run,
+    active: () => active,
+    async drain(graceMs) {
+      draining = true;
+      const idle = () => new Promise<void>((resolve) => (active === 0 ? resolve() : (onIdle = resolve)));
+      await withinMs(idle(), graceMs);
+      cancelAll.abort();
+      await withinMs(idle(), limits.receiptMs + SETTLE_WAIT_MS);
+    },
+  };
+}
+
+function wishOf(request: JobRequest): Wish {
+  return {
+    model: request.model,
+    consumerId: request.payer.userId,
+    needs: request.needs,
+    // A token is rarely longer than 8 bytes: what cannot fit by that measure is refused before it costs anything.
+    contextTokensMin: Math.ceil(request.inputBytes / 8),
+    inputTokens: Math.ceil(request.inputBytes / 4),
+    outputTokens: request.kind === "embedding" ? 0 : (request.maxOutputTokens ?? DEFAULT_OUTPUT_TOKENS / 8),
+    excluded: new Set(),
+  };
+}
+
+function quoteFor(request: JobRequest, { offer }: Offer): Quote {
+  const price: PriceWire = offer.price;
+  const input = Math.min(request.inputTokensMax, offer.context_length);
+  return quoteOf(price, input, outputTokensMax(request, offer.context_length) * request.choices);
+}
+
+function outputTokensMax(request: JobRequest, contextLength: number): number {
+  if (request.kind === "embedding") return 0;
+  return Math.min(request.maxOutputTokens ?? DEFAULT_OUTPUT_TOKENS, contextLength);
+}
+
+/** The body as the engine gets it: always with the bound that the hold covers. */
+function engineBody(request: JobRequest, { offer }: Offer): Record<string, unknown> {
+  if (request.kind === "embedding") return request.body;
+  return { ...request.body, max_tokens: outputTokensMax(request, offer.context_length) };
+}
+
+function tried(ending: Ending, bill: Bill | null, endedAtMs: number): EndedAttempt {
+  const { end, offer, attemptId, startedAtMs } = ending;
+  return {
+    id: attemptId,
+    nodeId: offer.node.nodeId,
+    providerId: offer.node.ownerId,
+    state: end.state === "done" ? "completed" : end.state,
+    reason: end.error?.code ?? null,
+    usage: bill?.usage ?? null,
+    receipt: end.receipt,
+    startedAt: new Date(startedAtMs),
+    endedAt: new Date(endedAtMs),
+  };
+}
+
+function outcomeOf(job: Running, { end, offer }: Ending, bill: Bill): JobOutcome {
+  return {
+    jobId: job.jobId,
+    state: end.state === "done" ? "completed" : end.state,
+    finish: end.finish,
+    usage: bill.usage,
+    costMicro: bill.chargeMicro,
+    feeMicro: bill.feeMicro,
+    nodeId: offer.node.nodeId,
+    nodeName: offer.node.announcement.name,
+    ttftMs: end.firstDeltaAtMs === null ? null : end.firstDeltaAtMs - job.startedAtMs,
+    ...(end.error ? { error: end.error } : {}),
+  };
+}
+
+function withinMs(promise: Promise<unknown>, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    void promise.finally(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}

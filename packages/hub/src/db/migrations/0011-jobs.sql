@@ -38,3 +38,36 @@ CREATE TABLE attempts (
   ended_at    timestamptz NOT NULL
 );
 CREATE INDEX attempts_job ON attempts (job_id);
+
+-- The two writes of a job, as riders of the ledger's batches: called once a batch with an array of rows.
+CREATE FUNCTION jobs_started(rows jsonb) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO jobs (id, consumer_id, key_id, kind, model, state, node_id, provider_id, held_micro, quote, hub_id, created_at)
+  SELECT id, consumer_id, key_id, kind, model, 'running', node_id, provider_id, held_micro, quote, hub_id, created_at
+  FROM jsonb_to_recordset(rows) AS r (id text, consumer_id text, key_id text, kind text, model text, node_id text,
+    provider_id text, held_micro bigint, quote jsonb, hub_id text, created_at timestamptz)
+  ON CONFLICT (id) DO NOTHING
+$$;
+
+CREATE FUNCTION jobs_ended(rows jsonb) RETURNS void LANGUAGE sql AS $$
+  WITH r AS (
+    SELECT * FROM jsonb_to_recordset(rows) AS r (id text, state text, node_id text, provider_id text,
+      cost_micro bigint, fee_micro bigint, usage jsonb, ttft_ms double precision, duration_ms double precision,
+      error_code text, ended_at timestamptz, attempts jsonb)
+  ), tried AS (
+    INSERT INTO attempts (id, job_id, node_id, provider_id, state, reason, usage, receipt, started_at, ended_at)
+    SELECT a.id, r.id, a.node_id, a.provider_id, a.state, a.reason, a.usage, a.receipt, a.started_at, a.ended_at
+    FROM r, jsonb_to_recordset(r.attempts) AS a (id text, node_id text, provider_id text, state text, reason text,
+      usage jsonb, receipt jsonb, started_at timestamptz, ended_at timestamptz)
+    ON CONFLICT (id) DO NOTHING
+  )
+  UPDATE jobs SET state = r.state, node_id = r.node_id, provider_id = r.provider_id, cost_micro = r.cost_micro,
+    fee_micro = r.fee_micro, usage = r.usage, ttft_ms = r.ttft_ms, duration_ms = r.duration_ms,
+    error_code = r.error_code, ended_at = r.ended_at
+  FROM r WHERE jobs.id = r.id AND jobs.state = 'running'
+$$;
+
+CREATE FUNCTION jobs_abandoned(rows jsonb) RETURNS void LANGUAGE sql AS $$
+  UPDATE jobs SET state = 'failed', error_code = r.error_code, ended_at = r.ended_at
+  FROM jsonb_to_recordset(rows) AS r (id text, error_code text, ended_at timestamptz)
+  WHERE jobs.id = r.id AND jobs.state = 'running'
+$$;

@@ -24,7 +24,9 @@ export function lockDataDir(dataDir: string): () => void {
       const held = read(path);
       const [pid, started = ""] = (held ?? "").trim().split(" ");
       if (held !== null && isRunning(Number(pid), started)) {
-        throw new Error(`Another hub (process ${pid}) uses the data directory ${dataDir}: stop it, or set GFE_DATA_DIR to another one`);
+        throw new Error(
+          `Another hub (process ${pid}) uses the data directory ${dataDir}: stop it, or set GFE_DATA_DIR to another one`,
+        );
       }
       // Moved aside rather than deleted: of two that see the same stale lock, one rename wins.
       try {

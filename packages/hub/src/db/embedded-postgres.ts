@@ -6,7 +6,18 @@
  * again; when this process was killed, the next one finds the orphan by its pid file and stops it first.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { chmodSync, chownSync, closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -45,11 +56,23 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   await stopOrphan(cluster, options.log);
   if (!existsSync(join(cluster, "PG_VERSION"))) {
     options.log("creating the database (once, a few seconds)");
-    const flags = ["-D", cluster, "-U", "gfe", "--auth-local=trust", "--auth-host=reject", "-E", "UTF8", "--locale=C", "--no-instructions"];
+    const flags = [
+      "-D",
+      cluster,
+      "-U",
+      "gfe",
+      "--auth-local=trust",
+      "--auth-host=reject",
+      "-E",
+      "UTF8",
+      "--locale=C",
+      "--no-instructions",
+    ];
     execFileSync(binaries.initdb, flags, { ...user, cwd: "/", stdio: "pipe", env: cleanEnv() });
   }
   const sockets = socketDirectory(cluster, user);
-  const url = (database: string) => `postgresql://gfe@localhost/${database}?host=${encodeURIComponent(sockets)}`;
+  const url = (database: string) =>
+    `postgresql://gfe@localhost/${database}?host=${encodeURIComponent(sockets)}`;
 
   let child: ChildProcess | null = null;
   let stopping = false;
@@ -81,7 +104,8 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     started.once("exit", (code, signal) => {
       if (stopping || child !== started) return;
       if (Date.now() - startedAt > 60_000) restarts = 0;
-      if (++restarts > RESTARTS_MAX) return options.log(`PostgreSQL keeps dying; see ${join(cluster, "server.log")}`);
+      if (++restarts > RESTARTS_MAX)
+        return options.log(`PostgreSQL keeps dying; see ${join(cluster, "server.log")}`);
       options.log(`PostgreSQL ended (${signal ?? code}); starting it again`);
       setTimeout(() => !stopping && launch(), Math.min(200 * restarts, 2_000));
     });
@@ -118,11 +142,15 @@ function findBinaries(): Binaries {
   try {
     root = resolve(dirname(require.resolve(name)), "..");
   } catch (cause) {
-    throw new Error(`There is no embedded PostgreSQL for ${process.platform} on ${process.arch}; set DATABASE_URL to one of yours`, { cause });
+    throw new Error(
+      `There is no embedded PostgreSQL for ${process.platform} on ${process.arch}; set DATABASE_URL to one of yours`,
+      { cause },
+    );
   }
   const links = join(root, "scripts", "hydrate-symlinks.js");
   // Where npm ran no install scripts the libraries' links are missing.
-  if (process.platform === "linux" && !existsSync(join(root, "native", "lib", "libpq.so.5"))) execFileSync(process.execPath, [links], { cwd: root, stdio: "pipe" });
+  if (process.platform === "linux" && !existsSync(join(root, "native", "lib", "libpq.so.5")))
+    execFileSync(process.execPath, [links], { cwd: root, stdio: "pipe" });
   return { initdb: join(root, "native", "bin", "initdb"), postgres: join(root, "native", "bin", "postgres") };
 }
 
@@ -134,7 +162,9 @@ function unprivilegedUser(): { uid?: number; gid?: number } {
     const fields = lines.find((line) => line.startsWith(`${name}:`))?.split(":");
     if (fields) return { uid: Number(fields[2]), gid: Number(fields[3]) };
   }
-  throw new Error("Started as root, and neither the user postgres nor nobody exists to run PostgreSQL: start as another user or set DATABASE_URL");
+  throw new Error(
+    "Started as root, and neither the user postgres nor nobody exists to run PostgreSQL: start as another user or set DATABASE_URL",
+  );
 }
 
 function prepareDirectory(cluster: string, user: { uid?: number; gid?: number }): void {
@@ -146,7 +176,9 @@ function prepareDirectory(cluster: string, user: { uid?: number; gid?: number })
   for (let dir = dirname(cluster); ; dir = dirname(dir)) {
     const { mode } = statSync(dir);
     if ((mode & 0o001) === 0) {
-      throw new Error(`PostgreSQL cannot run as root, and its user cannot enter ${dir}: choose another GFE_DATA_DIR (such as /var/lib/gpu-for-everyone), or chmod o+x ${dir}, or do not start as root`);
+      throw new Error(
+        `PostgreSQL cannot run as root, and its user cannot enter ${dir}: choose another GFE_DATA_DIR (such as /var/lib/gpu-for-everyone), or chmod o+x ${dir}, or do not start as root`,
+      );
     }
     if (dir === dirname(dir)) return;
   }
@@ -165,7 +197,8 @@ async function stopOrphan(cluster: string, log: (message: string) => void): Prom
   const pidFile = join(cluster, "postmaster.pid");
   if (!existsSync(pidFile)) return;
   const pid = Number(readFileSync(pidFile, "utf8").split("\n")[0]);
-  if (!Number.isInteger(pid) || pid <= 1 || !runsCluster(pid, cluster)) return rmSync(pidFile, { force: true });
+  if (!Number.isInteger(pid) || pid <= 1 || !runsCluster(pid, cluster))
+    return rmSync(pidFile, { force: true });
   log("stopping the database that an earlier hub left running");
   process.kill(pid, "SIGINT"); // fast shutdown
   const deadline = Date.now() + STOP_TIMEOUT_MS;

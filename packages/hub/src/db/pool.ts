@@ -6,7 +6,12 @@ const CONNECT_TIMEOUT_MS = 5_000;
 
 /** A pool whose idle connections may die without taking the process along. */
 export function createPool(url: string, onError: (error: Error) => void): pg.Pool {
-  const pool = new pg.Pool({ connectionString: url, max: POOL_MAX, connectionTimeoutMillis: CONNECT_TIMEOUT_MS, keepAlive: true });
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: POOL_MAX,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+  });
   pool.on("error", onError);
   return pool;
 }

@@ -4,7 +4,10 @@ import pg from "pg";
 /** A fresh, empty database on the tests' shared server; `drop` ends its connections and deletes it. */
 export async function createTestDatabase(): Promise<{ url: string; drop(): Promise<void> }> {
   const server = process.env.GFE_TEST_DATABASE_URL;
-  if (!server) throw new Error("GFE_TEST_DATABASE_URL is not set: run tests with `npm test`, whose global set-up starts a server");
+  if (!server)
+    throw new Error(
+      "GFE_TEST_DATABASE_URL is not set: run tests with `npm test`, whose global set-up starts a server",
+    );
   const name = `test_${randomBytes(8).toString("hex")}`;
   await admin(server, `CREATE DATABASE ${name}`);
   const url = new URL(server);

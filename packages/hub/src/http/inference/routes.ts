@@ -21,7 +21,6 @@ export interface InferenceDeps {
   models(): Iterable<string>;
   nodesOf(model: string): readonly NodeEntry[];
   nowMs: () => number;
-  onDelta(): void;
 }
 
 export function registerInference(app: FastifyInstance, deps: InferenceDeps): void {

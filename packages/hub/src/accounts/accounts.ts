@@ -1,0 +1,168 @@
+/** Who is calling: people by session, machines by secret. One account both consumes and provides. */
+import { GfeError, type KeyScope } from "@gfe/protocol";
+import type pg from "pg";
+import type { Config } from "../config.ts";
+import { type Auth, createAuth } from "./auth.ts";
+import { createDeviceGrants, type DeviceGrants } from "./device.ts";
+import { createSecretStore, type SecretStore } from "./secrets.ts";
+
+export interface Principal {
+  userId: string;
+  via: "session" | "key";
+  keyId?: string;
+  hasBudget: boolean;
+  /** A session may do everything its user may. */
+  scopes: readonly KeyScope[];
+  role: "consumer" | "operator";
+}
+
+export interface User {
+  id: string;
+  email: string;
+  name: string;
+  role: "consumer" | "operator";
+  createdAt: Date;
+}
+
+/** What the hub needs of a request to know its caller. */
+export interface Caller {
+  headers: Headers;
+  method: string;
+}
+
+export interface Accounts {
+  /** better-auth's own routes under /api/auth. */
+  handle(request: Request): Promise<Response>;
+  keys: SecretStore;
+  agentTokens: SecretStore;
+  device: DeviceGrants;
+  /** The caller, or GfeError 401/403. Secrets are read from headers only, never from the address. */
+  authenticate(caller: Caller, scope: KeyScope): Promise<Principal>;
+  /** The same, or null where no credentials were sent. */
+  authenticateIfAny(caller: Caller, scope: KeyScope): Promise<Principal | null>;
+  user(userId: string): Promise<User | null>;
+  /** Users whose signup credit is not yet in the ledger. */
+  pendingSignups(): Promise<string[]>;
+  signupGranted(userId: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface AccountsOptions {
+  pool: pg.Pool;
+  baseUrl: string;
+  secret: string;
+  trustedOrigins: string[];
+  loginsMax: number;
+  oauth: Config["oauth"];
+  onUserCreated(userId: string): Promise<void>;
+  nowMs: () => number;
+  log(level: string, message: string): void;
+}
+
+const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS"]);
+const ALL_SCOPES: readonly KeyScope[] = ["inference", "read", "manage"];
+
+export function createAccounts(options: AccountsOptions): Accounts {
+  const { pool, nowMs } = options;
+  const auth = createAuth({
+    ...options,
+    async onUserCreated(userId) {
+      await firstUserOperates(pool);
+      await options.onUserCreated(userId);
+    },
+  });
+  const keys = createSecretStore("api_keys", pool, nowMs);
+  const agentTokens = createSecretStore("agent_tokens", pool, nowMs);
+  const origins = new Set([new URL(options.baseUrl).origin, ...options.trustedOrigins]);
+
+  async function byKey(secret: string, scope: KeyScope): Promise<Principal> {
+    const stored = await keys.authenticate(secret);
+    if (!stored.scopes.includes(scope))
+      throw new GfeError("scope_missing", `This key lacks the scope ${scope}`);
+    return {
+      userId: stored.userId,
+      via: "key",
+      keyId: stored.id,
+      hasBudget: stored.budgetMicro !== null,
+      scopes: stored.scopes,
+      role: "consumer",
+    };
+  }
+
+  async function bySession({ headers, method }: Caller): Promise<Principal> {
+    if (!SAFE_METHODS.has(method) && headers.has("cookie")) requireOwnOrigin(headers, origins);
+    const session = await sessionOf(auth, headers);
+    if (!session) throw new GfeError("not_signed_in");
+    const role = session.user.role === "operator" ? "operator" : "consumer";
+    return { userId: session.user.id, via: "session", hasBudget: false, scopes: ALL_SCOPES, role };
+  }
+
+  const authenticate: Accounts["authenticate"] = async (caller, scope) => {
+    const bearer = /^Bearer (\S+)$/i.exec(caller.headers.get("authorization") ?? "")?.[1];
+    const secret = caller.headers.get("x-api-key") ?? bearer;
+    if (secret?.startsWith("gfe_")) return byKey(secret, scope);
+    if (secret === undefined && !caller.headers.has("cookie")) {
+      throw new GfeError(
+        "invalid_api_key",
+        "Send an API key as `Authorization: Bearer gfe_sk_…`, or sign in",
+      );
+    }
+    return bySession(caller).catch((error: unknown) => {
+      if (secret !== undefined && error instanceof GfeError && error.code === "not_signed_in")
+        throw new GfeError("invalid_api_key");
+      throw error;
+    });
+  };
+
+  return {
+    handle: (request) => auth.handler(request),
+    keys,
+    agentTokens,
+    device: createDeviceGrants(auth, agentTokens, pool),
+    authenticate,
+    async authenticateIfAny(caller, scope) {
+      try {
+        return await authenticate(caller, scope);
+      } catch (error) {
+        if (error instanceof GfeError && (error.code === "not_signed_in" || error.code === "invalid_api_key"))
+          return null;
+        throw error;
+      }
+    },
+    async user(userId) {
+      const { rows } = await pool.query<User>(
+        `SELECT "id", "email", "name", "role", "createdAt" FROM "user" WHERE "id" = $1`,
+        [userId],
+      );
+      return rows[0] ?? null;
+    },
+    async pendingSignups() {
+      const { rows } = await pool.query<{ id: string }>(`SELECT "id" FROM "user" WHERE NOT "signupGranted"`);
+      return rows.map(({ id }) => id);
+    },
+    async signupGranted(userId) {
+      await pool.query(`UPDATE "user" SET "signupGranted" = true WHERE "id" = $1`, [userId]);
+    },
+    async close() {
+      await Promise.all([keys.close(), agentTokens.close()]);
+    },
+  };
+}
+
+async function sessionOf(auth: Auth, headers: Headers) {
+  return auth.api.getSession({ headers }).catch(() => null);
+}
+
+/** A page of another site can make a browser send our cookie; it cannot make it lie about where it came from. */
+function requireOwnOrigin(headers: Headers, origins: ReadonlySet<string>): void {
+  const origin = headers.get("origin");
+  if (origin === null || !origins.has(origin)) throw new GfeError("origin_refused");
+}
+
+/** The first account runs the place. One statement, so that two at once cannot both be first. */
+async function firstUserOperates(pool: pg.Pool): Promise<void> {
+  await pool.query(
+    `UPDATE "user" SET "role" = 'operator' WHERE "id" = (SELECT "id" FROM "user" ORDER BY "createdAt", "id" LIMIT 1)
+     AND NOT EXISTS (SELECT 1 FROM "user" WHERE "role" = 'operator')`,
+  );
+}

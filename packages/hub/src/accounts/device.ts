@@ -1,0 +1,105 @@
+/**
+ * The device grant (RFC 8628), as agents, the CLI and the approval page use it:
+ *
+ *   agent    POST /api/auth/device/code   {client_id: "gfe-agent", scope: "agent host=<name>"}
+ *              → {device_code, user_code, verification_uri, verification_uri_complete, interval, expires_in}
+ *   browser  GET  /api/v1/device/:userCode        → what asks: host name, client; claims it for the signed-in user
+ *   browser  POST /api/v1/device/:userCode        {approve: boolean} → 204
+ *   agent    POST /api/v1/device/token    {device_code, client_id, label}
+ *              → 200 {agent_token} | 400 {error: authorization_pending | slow_down | expired_token | access_denied}
+ *
+ * better-auth keeps the codes and the pace of polling, and hands out a session. An agent must not hold a session: the
+ * exchange turns it into an agent token of the same user and ends it at once.
+ */
+import { type DeviceRequest, GfeError } from "@gfe/protocol";
+import type pg from "pg";
+import type { Auth } from "./auth.ts";
+import type { SecretStore } from "./secrets.ts";
+
+export type DeviceExchange = { type: "approved"; agentToken: string } | { type: "refused"; error: string };
+
+export interface DeviceGrants {
+  /** What is asking, for the signed-in user whose headers these are; the first who looks may approve. */
+  view(userCode: string, headers: Headers): Promise<DeviceRequest>;
+  decide(userCode: string, approve: boolean, headers: Headers): Promise<void>;
+  exchange(request: { deviceCode: string; clientId: string; label: string }): Promise<DeviceExchange>;
+}
+
+export function createDeviceGrants(auth: Auth, agentTokens: SecretStore, pool: pg.Pool): DeviceGrants {
+  async function call(
+    path: string,
+    init: RequestInit,
+  ): Promise<{ status: number; body: Record<string, unknown> }> {
+    const response = await auth.handler(new Request(new URL(`/api/auth${path}`, auth.options.baseURL), init));
+    return {
+      status: response.status,
+      body: (await response.json().catch(() => ({}))) as Record<string, unknown>,
+    };
+  }
+
+  return {
+    async view(userCode, headers) {
+      const { status, body } = await call(`/device?user_code=${encodeURIComponent(userCode)}`, { headers });
+      if (status === 429) throw new GfeError("rate_limited", undefined, { retryAfterS: 60 });
+      if (status !== 200)
+        throw new GfeError("not_found", "There is no such code, or its time is up", { param: "userCode" });
+      if (typeof body.client_id !== "string")
+        throw new GfeError("forbidden", "Another account is looking at this code");
+      const { rows } = await pool.query<{ expiresAt: Date }>(
+        `SELECT "expiresAt" FROM "deviceCode" WHERE "userCode" = $1`,
+        [normalised(userCode)],
+      );
+      return {
+        user_code: userCode,
+        client: body.client_id,
+        host_name: hostName(body.scope),
+        state: body.status as DeviceRequest["state"],
+        expires_at: (rows[0]?.expiresAt ?? new Date(0)).toISOString(),
+      };
+    },
+
+    async decide(userCode, approve, headers) {
+      const sent = new Headers(headers);
+      sent.set("content-type", "application/json");
+      sent.delete("content-length");
+      const { status, body } = await call(`/device/${approve ? "approve" : "deny"}`, {
+        method: "POST",
+        headers: sent,
+        body: JSON.stringify({ userCode }),
+      });
+      if (status !== 200)
+        throw new GfeError(
+          status === 401 ? "not_signed_in" : "conflict",
+          String(body.error_description ?? "This code cannot be decided"),
+        );
+    },
+
+    async exchange({ deviceCode, clientId, label }) {
+      const { status, body } = await call("/device/token", {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({
+          grant_type: "urn:ietf:params:oauth:grant-type:device_code",
+          device_code: deviceCode,
+          client_id: clientId,
+        }),
+      });
+      if (status !== 200 || typeof body.access_token !== "string")
+        return { type: "refused", error: String(body.error ?? "invalid_grant") };
+      const { rows } = await pool.query<{ userId: string }>(
+        `DELETE FROM "session" WHERE "token" = $1 RETURNING "userId"`,
+        [body.access_token],
+      );
+      if (!rows[0]) throw new Error("the device grant made no session");
+      const { secret } = await agentTokens.create(rows[0].userId, { label });
+      return { type: "approved", agentToken: secret };
+    },
+  };
+}
+
+const normalised = (userCode: string): string => userCode.replace(/[^a-zA-Z0-9]/g, "").toUpperCase();
+
+/** From `agent host=<name>`; shown to the user, so never trusted for more. */
+function hostName(scope: unknown): string {
+  return typeof scope === "string" ? (/host=(\S{1,80})/.exec(scope)?.[1] ?? "unknown") : "unknown";
+}

@@ -1,0 +1,294 @@
+/** Configuration: environment variables, checked once at start. Nothing else reads the environment. */
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { parseCredits } from "@gfe/protocol";
+import { z } from "zod";
+
+export type OAuthProvider = "google" | "github" | "microsoft";
+
+export interface Config {
+  host: string;
+  port: number;
+  /** Where browsers and agents reach the hub; its origin is trusted. */
+  publicUrl: string | null;
+  dataDir: string;
+  databaseUrl: string | null;
+  secret: string | null;
+  signupCreditsMicro: bigint;
+  feeBasisPoints: number;
+  logLevel: "fatal" | "error" | "warn" | "info" | "debug" | "silent";
+  bodyLimitBytes: number;
+  trustedProxies: string[];
+  queueMax: number;
+  queueWaitMs: number;
+  firstTokenTimeoutMs: number;
+  stallTimeoutMs: number;
+  totalTimeoutMs: number;
+  drainMs: number;
+  /** Log-in attempts from one address in a window of 10 s. */
+  loginsMax: number;
+  oauth: Partial<Record<OAuthProvider, { clientId: string; clientSecret: string; url: string | null }>>;
+}
+
+const number = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
+const url = z.url({ protocol: /^https?$/, error: "must be an http(s) address" });
+
+interface Variable {
+  name: string;
+  meaning: string;
+  default: string;
+  secret?: boolean;
+  schema: z.ZodType;
+}
+
+const oauthVariables = (["google", "github", "microsoft"] as const).flatMap((provider): Variable[] => {
+  const NAME = `GFE_${provider.toUpperCase()}`;
+  return [
+    {
+      name: `${NAME}_CLIENT_ID`,
+      meaning: `Sign-in with ${provider}: the client id; on when id and secret are set`,
+      default: "",
+      schema: z.string(),
+    },
+    {
+      name: `${NAME}_CLIENT_SECRET`,
+      meaning: `Sign-in with ${provider}: the client secret`,
+      default: "",
+      secret: true,
+      schema: z.string(),
+    },
+    {
+      name: `${NAME}_URL`,
+      meaning: `Sign-in with ${provider}: another server of that kind (GitHub Enterprise, a tenant, a test)`,
+      default: "",
+      schema: z.union([z.literal(""), url]),
+    },
+  ];
+});
+
+/** Every variable the hub reads; `docs/configuration.md` is made of this. */
+export const configVariables: Variable[] = [
+  { name: "HOST", meaning: "Address to listen on", default: "127.0.0.1", schema: z.string().min(1) },
+  {
+    name: "PORT",
+    meaning: "Port to listen on; 0 picks a free one",
+    default: "8080",
+    schema: number(0, 65535),
+  },
+  {
+    name: "GFE_PUBLIC_URL",
+    meaning: "Where others reach the hub, if not at HOST and PORT",
+    default: "",
+    schema: z.union([z.literal(""), url]),
+  },
+  {
+    name: "GFE_DATA_DIR",
+    meaning: "Database, keys and secrets",
+    default: defaultDataDir(),
+    schema: z.string().min(1),
+  },
+  {
+    name: "DATABASE_URL",
+    meaning: "A PostgreSQL of yours (15 or newer) instead of the embedded one",
+    default: "",
+    secret: true,
+    schema: z.union([
+      z.literal(""),
+      z.string().regex(/^postgres(ql)?:\/\//, "must begin with postgresql://"),
+    ]),
+  },
+  {
+    name: "GFE_SECRET",
+    meaning: "Signs sessions; made and kept in the data directory when unset",
+    default: "",
+    secret: true,
+    schema: z.union([z.literal(""), z.string().min(32, "must have at least 32 characters")]),
+  },
+  {
+    name: "GFE_SIGNUP_CREDITS",
+    meaning: "Credits that a new account gets; 0 for none",
+    default: "100",
+    schema: z
+      .string()
+      .refine((text) => (parseCredits(text) ?? -1n) >= 0n, "must be an amount of credits such as 100 or 2.5"),
+  },
+  {
+    name: "GFE_FEE_PERCENT",
+    meaning: "The operator's share of each charge",
+    default: "5",
+    schema: z.coerce.number().min(0).max(100).multipleOf(0.01),
+  },
+  {
+    name: "GFE_LOG_LEVEL",
+    meaning: "fatal, error, warn, info, debug or silent",
+    default: "info",
+    schema: z.enum(["fatal", "error", "warn", "info", "debug", "silent"]),
+  },
+  {
+    name: "GFE_BODY_LIMIT_BYTES",
+    meaning: "The largest request body",
+    default: "20971520",
+    schema: number(1024, 1 << 30),
+  },
+  {
+    name: "GFE_TRUSTED_PROXIES",
+    meaning: "Addresses or networks, separated by commas, whose X-Forwarded-For is believed",
+    default: "",
+    schema: z.string(),
+  },
+  {
+    name: "GFE_QUEUE_MAX",
+    meaning: "Requests that may wait for a slot",
+    default: "1000",
+    schema: number(0, 1_000_000),
+  },
+  {
+    name: "GFE_QUEUE_WAIT_MS",
+    meaning: "How long one may wait",
+    default: "30000",
+    schema: number(0, 3_600_000),
+  },
+  {
+    name: "GFE_FIRST_TOKEN_TIMEOUT_MS",
+    meaning: "From dispatch to a node's first token",
+    default: "120000",
+    schema: number(10, 3_600_000),
+  },
+  {
+    name: "GFE_STALL_TIMEOUT_MS",
+    meaning: "Silence between two tokens",
+    default: "30000",
+    schema: number(10, 3_600_000),
+  },
+  {
+    name: "GFE_TOTAL_TIMEOUT_MS",
+    meaning: "A whole answer",
+    default: "900000",
+    schema: number(10, 86_400_000),
+  },
+  {
+    name: "GFE_DRAIN_MS",
+    meaning: "How long running answers may take to end when the hub stops",
+    default: "30000",
+    schema: number(0, 3_600_000),
+  },
+  {
+    name: "GFE_LOGINS_MAX",
+    meaning: "Log-ins and registrations from one address in 10 s",
+    default: "3",
+    schema: number(1, 1_000_000),
+  },
+  ...oauthVariables,
+];
+
+export interface ConfigProblem {
+  variable: string;
+  message: string;
+}
+
+export type ConfigResult =
+  | { ok: true; config: Config; warnings: ConfigProblem[] }
+  | { ok: false; problems: ConfigProblem[] };
+
+/** Names every bad value at once; variables that look like ours but are not are warnings. */
+export function parseConfig(env: Record<string, string | undefined>): ConfigResult {
+  const problems: ConfigProblem[] = [];
+  const values = new Map<string, unknown>();
+  for (const { name, default: fallback, schema } of configVariables) {
+    const parsed = schema.safeParse(env[name] === undefined || env[name] === "" ? fallback : env[name]);
+    if (parsed.success) values.set(name, parsed.data);
+    else problems.push({ variable: name, message: parsed.error.issues[0]?.message ?? "is not valid" });
+  }
+  const oauth = oauthConfig(values, problems);
+  if (problems.length > 0) return { ok: false, problems };
+  const text = (name: string) => values.get(name) as string;
+  const integer = (name: string) => values.get(name) as number;
+  const config: Config = {
+    host: text("HOST"),
+    port: integer("PORT"),
+    publicUrl: text("GFE_PUBLIC_URL").replace(/\/+$/, "") || null,
+    dataDir: text("GFE_DATA_DIR"),
+    databaseUrl: text("DATABASE_URL") || null,
+    secret: text("GFE_SECRET") || null,
+    signupCreditsMicro: parseCredits(text("GFE_SIGNUP_CREDITS"))!,
+    feeBasisPoints: Math.round(integer("GFE_FEE_PERCENT") * 100),
+    logLevel: text("GFE_LOG_LEVEL") as Config["logLevel"],
+    bodyLimitBytes: integer("GFE_BODY_LIMIT_BYTES"),
+    trustedProxies: text("GFE_TRUSTED_PROXIES")
+      .split(",")
+      .map((part) => part.trim())
+      .filter(Boolean),
+    queueMax: integer("GFE_QUEUE_MAX"),
+    queueWaitMs: integer("GFE_QUEUE_WAIT_MS"),
+    firstTokenTimeoutMs: integer("GFE_FIRST_TOKEN_TIMEOUT_MS"),
+    stallTimeoutMs: integer("GFE_STALL_TIMEOUT_MS"),
+    totalTimeoutMs: integer("GFE_TOTAL_TIMEOUT_MS"),
+    drainMs: integer("GFE_DRAIN_MS"),
+    loginsMax: integer("GFE_LOGINS_MAX"),
+    oauth,
+  };
+  return { ok: true, config, warnings: unknownVariables(env) };
+}
+
+function oauthConfig(values: Map<string, unknown>, problems: ConfigProblem[]): Config["oauth"] {
+  const oauth: Config["oauth"] = {};
+  for (const provider of ["google", "github", "microsoft"] as const) {
+    const NAME = `GFE_${provider.toUpperCase()}`;
+    const [clientId, clientSecret, base] = ["CLIENT_ID", "CLIENT_SECRET", "URL"].map(
+      (part) => (values.get(`${NAME}_${part}`) ?? "") as string,
+    );
+    if (clientId && clientSecret) oauth[provider] = { clientId, clientSecret, url: base || null };
+    else if (clientId || clientSecret) {
+      problems.push({
+        variable: `${NAME}_CLIENT_${clientId ? "SECRET" : "ID"}`,
+        message: `is needed too for sign-in with ${provider}`,
+      });
+    }
+  }
+  return oauth;
+}
+
+/** Variables of other parts of the product. */
+const ELSEWHERE = new Set([
+  "GFE_MODEL",
+  "GFE_HUB",
+  "GFE_API_KEY",
+  "GFE_AGENT_TOKEN",
+  "GFE_TEST_DATABASE_URL",
+  "GFE_TEST_MODEL",
+  "GFE_DEV_HUB",
+  "GFE_DOWNLOAD",
+]);
+
+function unknownVariables(env: Record<string, string | undefined>): ConfigProblem[] {
+  const known = configVariables.map(({ name }) => name);
+  return Object.keys(env)
+    .filter((name) => name.startsWith("GFE_") && !known.includes(name) && !ELSEWHERE.has(name))
+    .map((variable) => {
+      const near = known
+        .map((name) => ({ name, far: distance(name, variable) }))
+        .sort((a, b) => a.far - b.far)[0]!;
+      return {
+        variable,
+        message: near.far <= 4 ? `is not known; did you mean ${near.name}?` : "is not known",
+      };
+    });
+}
+
+/** Levenshtein. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+/** XDG for people; root's home is closed to the user that PostgreSQL runs as. */
+function defaultDataDir(): string {
+  if (process.getuid?.() === 0) return "/var/lib/gpu-for-everyone";
+  return join(process.env.XDG_DATA_HOME || join(homedir(), ".local", "share"), "gpu-for-everyone");
+}

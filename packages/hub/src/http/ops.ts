@@ -1,0 +1,73 @@
+/** /healthz, /readyz and /metrics. No label names a key, a user or a prompt. */
+import type { FastifyInstance } from "fastify";
+import type pg from "pg";
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+
+const READY_TIMEOUT_MS = 2_000;
+const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+
+export interface Metrics {
+  jobEnded(kind: string, state: string, ttftMs: number | null, outputTokens: number): void;
+  frameRefused(code: string): void;
+}
+
+export interface OpsDeps {
+  pool: pg.Pool;
+  draining(): boolean;
+  gauges: { nodes(): number; running(): number; queued(): number; settlementBacklog(): number };
+}
+
+export function registerOps(app: FastifyInstance, { pool, draining, gauges }: OpsDeps): Metrics {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry, prefix: "gfe_" });
+  const registers = [registry];
+  const requests = new Histogram({ name: "gfe_http_request_seconds", help: "Requests by route and status", labelNames: ["method", "route", "status"], buckets: SECONDS, registers });
+  const jobs = new Counter({ name: "gfe_jobs_total", help: "Ended jobs", labelNames: ["kind", "state"], registers });
+  const ttft = new Histogram({ name: "gfe_time_to_first_token_seconds", help: "From request to first token", buckets: SECONDS, registers });
+  const tokens = new Counter({ name: "gfe_output_tokens_total", help: "Output tokens billed", registers });
+  const refused = new Counter({ name: "gfe_agent_frames_refused_total", help: "Frames of agents that were refused", labelNames: ["code"], registers });
+  const gauge = (name: string, help: string, read: () => number) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(read());
+      },
+    });
+  gauge("gfe_nodes_online", "Connected nodes", gauges.nodes);
+  gauge("gfe_jobs_running", "Jobs between hold and settlement", gauges.running);
+  gauge("gfe_jobs_queued", "Jobs waiting for a slot", gauges.queued);
+  gauge("gfe_settlements_waiting", "Settlements not yet durable", gauges.settlementBacklog);
+
+  app.addHook("onResponse", async (request, reply) => {
+    requests.observe({ method: request.method, route: request.routeOptions.url ?? "none", status: String(reply.statusCode) }, reply.elapsedTime / 1000);
+  });
+
+  const tags = ["operations"];
+  app.get("/healthz", { schema: { tags, summary: "The process is alive" } }, async () => ({ status: "ok" }));
+  app.get("/readyz", { schema: { tags, summary: "The hub takes work" } }, async (_request, reply) => {
+    if (draining()) return reply.status(503).send({ status: "draining" });
+    const ready = await Promise.race([
+      pool.query("SELECT 1").then(
+        () => true,
+        () => false,
+      ),
+      new Promise<false>((resolve) => setTimeout(resolve, READY_TIMEOUT_MS, false).unref()),
+    ]);
+    return reply.status(ready ? 200 : 503).send({ status: ready ? "ready" : "database unreachable" });
+  });
+  app.get("/metrics", { schema: { tags, summary: "For Prometheus" } }, async (_request, reply) => {
+    reply.header("content-type", registry.contentType);
+    return registry.metrics();
+  });
+
+  return {
+    jobEnded(kind, state, ttftMs, outputTokens) {
+      jobs.inc({ kind, state });
+      if (ttftMs !== null) ttft.observe(ttftMs / 1000);
+      tokens.inc(outputTokens);
+    },
+    frameRefused: (code) => refused.inc({ code }),
+  };
+}

@@ -1,0 +1,27 @@
+/** The dashboard's built files, with its page for every address that is not the API's. */
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import fastifyStatic from "@fastify/static";
+import { GfeError } from "@gfe/protocol";
+import type { FastifyInstance } from "fastify";
+
+const DIST = fileURLToPath(new URL("../../../web/dist/", import.meta.url));
+const NOT_PAGES = /^\/(api|v1|agent|docs|openapi\.json|metrics|healthz|readyz)(\/|$|\?)/;
+
+export async function registerWeb(app: FastifyInstance): Promise<void> {
+  const built = existsSync(`${DIST}index.html`);
+  if (built) {
+    await app.register(fastifyStatic, {
+      root: DIST,
+      setHeaders(response, path) {
+        // Asset names carry their hash; the page that names them must be asked for each time.
+        response.header("cache-control", path.includes("/assets/") ? "public, max-age=31536000, immutable" : "no-cache");
+      },
+    });
+  }
+  app.setNotFoundHandler((request, reply) => {
+    if (NOT_PAGES.test(request.url) || request.method !== "GET") throw new GfeError("not_found", `There is nothing at ${request.url.split("?")[0]}`);
+    if (built) return reply.sendFile("index.html");
+    return reply.type("text/plain; charset=utf-8").send("The hub is running. The dashboard is not built: run `npm run build`.\n");
+  });
+}

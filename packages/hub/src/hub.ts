@@ -1,0 +1,296 @@
+/** Wiring: configuration in, a running hub out. Nothing else in the hub knows all of it. */
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer as createNetServer } from "node:net";
+import { join } from "node:path";
+import { createLedger, type Ledger } from "@gfe/ledger";
+import { createSigner, generateKeyPair, GfeError, type KeyPair, newId, type Signer } from "@gfe/protocol";
+import type { FastifyRequest } from "fastify";
+import type pg from "pg";
+import pino from "pino";
+import { type Accounts, createAccounts, type Principal } from "./accounts/accounts.ts";
+import { createBilling, userAccount } from "./billing/billing.ts";
+import { budgetOf, createBooks } from "./billing/books.ts";
+import type { Config } from "./config.ts";
+import { lockDataDir } from "./db/data-dir-lock.ts";
+import { type EmbeddedPostgres, startEmbeddedPostgres } from "./db/embedded-postgres.ts";
+import { migrate } from "./db/migrate.ts";
+import { createPool } from "./db/pool.ts";
+import { registerAuth } from "./http/auth-routes.ts";
+import { deleteExpiredResults, registerForerunner } from "./http/forerunner.ts";
+import { registerInference } from "./http/inference/routes.ts";
+import { registerOpenApi } from "./http/openapi.ts";
+import { type Metrics, registerOps } from "./http/ops.ts";
+import { callerOf, registerRest } from "./http/rest/rest.ts";
+import { createServer } from "./http/server.ts";
+import { registerWeb } from "./http/web.ts";
+import { getJob, jobTotals } from "./jobs/job-queries.ts";
+import { createJobs } from "./jobs/jobs.ts";
+import { abandonedRider } from "./jobs/records.ts";
+import { createSlotQueue } from "./jobs/slot-queue.ts";
+import type { Payer } from "./jobs/types.ts";
+import { createLink } from "./link/link.ts";
+import { createLive } from "./live/live.ts";
+import { createRegistry } from "./market/registry.ts";
+
+export const HUB_VERSION = "0.1.0";
+const EXPIRY_INTERVAL_MS = 5_000;
+const EXPIRY_BATCH = 500;
+const CLEANUP_INTERVAL_MS = 10 * 60_000;
+/** How long a cancelled node has to send its receipt. */
+const RECEIPT_MS = 2_000;
+
+export interface Hub {
+  url: string;
+  port: number;
+  /** Drains, then stops everything that was started. */
+  stop(): Promise<void>;
+  /** Process id of the embedded database, where there is one. */
+  databasePid(): number | undefined;
+}
+
+/** Starts a hub and resolves when it answers. Throws with words for its operator; nothing is left running then. */
+export async function startHub(config: Config): Promise<Hub> {
+  const log = pino({ level: config.logLevel, base: undefined, timestamp: pino.stdTimeFunctions.isoTime });
+  mkdirSync(config.dataDir, { recursive: true, mode: 0o711 });
+  const unlock = lockDataDir(config.dataDir);
+  const undo: (() => Promise<unknown> | unknown)[] = [unlock];
+  const stopAll = async () => {
+    for (const step of undo.splice(0).reverse()) await step();
+  };
+  try {
+    let postgres: EmbeddedPostgres | null = null;
+    if (config.databaseUrl === null) {
+      postgres = await startEmbeddedPostgres({ dataDir: config.dataDir, log: (message) => log.info(message) });
+      undo.push(() => postgres?.stop());
+    }
+    const pool = createPool(config.databaseUrl ?? postgres!.url, (error) => log.warn({ error: error.message }, "a database connection was lost"));
+    undo.push(() => pool.end());
+    const added = await migrate(pool);
+    if (added.length > 0) log.info({ migrations: added.length }, "database migrated");
+    const serving = await serve(config, pool, log);
+    undo.push(serving.stop);
+    return { url: serving.url, port: serving.port, stop: stopAll, databasePid: () => postgres?.pid() };
+  } catch (error) {
+    await stopAll();
+    throw error;
+  }
+}
+
+async function serve(config: Config, pool: pg.Pool, log: pino.Logger): Promise<{ url: string; port: number; stop(): Promise<void> }> {
+  const nowMs = () => performance.timeOrigin + performance.now();
+  const random = Math.random;
+  const port = config.port === 0 ? await freePort(config.host) : config.port;
+  const localUrl = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${port}`;
+  const baseUrl = config.publicUrl ?? localUrl;
+
+  const signer = await hubSigner(config.dataDir);
+  const hubId = kept(join(config.dataDir, "hub-id"), () => newId("hub"));
+  const ledger = createLedger({ pool });
+  const books = await createBooks(ledger);
+  await resolveLeftovers(pool, ledger, hubId, log);
+
+  const grantSignup = async (userId: string) => {
+    await books.grantSignup(userId, config.signupCreditsMicro);
+    await accounts.signupGranted(userId);
+  };
+  const accounts: Accounts = createAccounts({
+    pool,
+    baseUrl,
+    secret: config.secret ?? kept(join(config.dataDir, "secret"), () => randomBytes(32).toString("base64url")),
+    trustedOrigins: [...new Set([new URL(baseUrl).origin, `http://localhost:${port}`, `http://127.0.0.1:${port}`, ...(process.env.GFE_DEV_ORIGIN ?? "").split(",").filter(Boolean)])],
+    loginsMax: config.loginsMax,
+    oauth: config.oauth,
+    onUserCreated: grantSignup,
+    nowMs,
+    log: (level, message) => log[level === "error" ? "error" : level === "warn" ? "warn" : "debug"](message),
+  });
+  for (const userId of await accounts.pendingSignups()) await grantSignup(userId);
+
+  const registry = createRegistry();
+  const live = createLive(registry, await jobTotals(pool));
+  const app = createServer({ log, bodyLimitBytes: config.bodyLimitBytes, trustedProxies: config.trustedProxies, https: baseUrl.startsWith("https:") });
+  let metrics: Metrics | null = null;
+  const link = createLink({
+    server: app.server,
+    pool,
+    registry,
+    signer,
+    authenticate: async (token) => {
+      const { userId, id } = await accounts.agentTokens.authenticate(token);
+      return { userId, tokenId: id };
+    },
+    onRevoked: (listener) => accounts.agentTokens.onRevoked(listener),
+    nowMs,
+    onRefused: (code) => metrics?.frameRefused(code),
+    log,
+  });
+  const billing = createBilling({ ledger, now: Date.now, random, log });
+  const queue = createSlotQueue(registry, config.queueMax, random);
+  const jobs = createJobs({
+    queue,
+    billing,
+    dispatcher: link,
+    limits: {
+      queueWaitMs: config.queueWaitMs,
+      firstTokenMs: config.firstTokenTimeoutMs,
+      stallMs: config.stallTimeoutMs,
+      totalMs: config.totalTimeoutMs,
+      receiptMs: RECEIPT_MS,
+    },
+    feeBasisPoints: config.feeBasisPoints,
+    hubId,
+    nowMs,
+    events: {
+      changed: ({ jobId, consumerId, providerId, state }) => {
+        if (state === "running") live.jobStarted();
+        if (live.hasReaders(consumerId) || live.hasReaders(providerId)) void tellOwners(jobId, consumerId, providerId);
+      },
+      ended: (outcome, kind) => {
+        live.tokens(outcome.usage.output_tokens);
+        live.jobEnded(outcome.state === "completed", outcome.usage.output_tokens);
+        metrics?.jobEnded(kind, outcome.state, outcome.ttftMs, outcome.usage.output_tokens);
+      },
+    },
+  });
+  async function tellOwners(jobId: string, consumerId: string, providerId: string): Promise<void> {
+    try {
+      const owned = await getJob(pool, jobId);
+      for (const userId of new Set([consumerId, providerId])) {
+        if (!live.hasReaders(userId)) continue;
+        const balance = await books.balance(userId);
+        if (owned) live.publish({ type: "job", job: owned.job }, userId);
+        live.publish({ type: "balance", available_micro: `${balance.available}`, held_micro: `${balance.held}` }, userId);
+      }
+    } catch (error) {
+      log.debug({ error: String(error) }, "a live event was dropped");
+    }
+  }
+
+  let draining = false;
+  await registerOpenApi(app, HUB_VERSION);
+  metrics = registerOps(app, {
+    pool,
+    draining: () => draining,
+    gauges: { nodes: link.connected, running: jobs.active, queued: queue.length, settlementBacklog: billing.backlog },
+  });
+  registerAuth(app, accounts, baseUrl);
+  await app.register(async (scope) => {
+    registerInference(scope, {
+      jobs,
+      payerOf: async (request) => payerOf(await accounts.authenticate(callerOf(request), "inference")),
+      models: () => registry.models(),
+      nodesOf: (model) => registry.offers(model).map(({ node }) => node),
+      nowMs,
+    });
+    registerRest(scope, {
+      accounts,
+      books,
+      pool,
+      registry,
+      live,
+      publicConfig: {
+        version: HUB_VERSION,
+        hub_key: signer.publicKey,
+        sign_in_with: Object.keys(config.oauth) as ("google" | "github" | "microsoft")[],
+        signup_credits_micro: config.signupCreditsMicro.toString(),
+        fee_percent: config.feeBasisPoints / 100,
+      },
+    });
+    registerForerunner(scope, {
+      authenticate: (request: FastifyRequest, required) => accounts.authenticate(callerOf(request), required),
+      payer: payerOf,
+      jobs,
+      books,
+      pool,
+      registry,
+      live,
+      logError: (error) => log.error({ error: String(error) }, "a submitted job broke"),
+    });
+  });
+  await registerWeb(app);
+
+  const expiring = every(EXPIRY_INTERVAL_MS, () => expireHolds(ledger), log);
+  const cleaning = every(CLEANUP_INTERVAL_MS, () => deleteExpiredResults(pool), log);
+  await app.listen({ host: config.host, port });
+  log.info({ url: localUrl }, "hub listening");
+
+  return {
+    url: baseUrl,
+    port,
+    async stop() {
+      draining = true;
+      clearInterval(expiring);
+      clearInterval(cleaning);
+      await jobs.drain(config.drainMs);
+      live.close();
+      await link.close();
+      await app.close();
+      await ledger.flush();
+      await accounts.close();
+    },
+  };
+}
+
+function payerOf({ userId, keyId, hasBudget }: Principal): Payer {
+  return {
+    userId,
+    account: userAccount(userId),
+    ...(keyId === undefined ? {} : { keyId }),
+    ...(hasBudget && keyId !== undefined ? { budgetAccount: budgetOf(keyId) } : {}),
+  };
+}
+
+/** Jobs that this hub was running when it died: nobody will settle them, so their holds go back now. */
+async function resolveLeftovers(pool: pg.Pool, ledger: Ledger, hubId: string, log: pino.Logger): Promise<void> {
+  const { rows } = await pool.query<{ id: string }>("SELECT id FROM jobs WHERE state = 'running' AND hub_id = $1", [hubId]);
+  if (rows.length === 0) return;
+  const now = new Date();
+  await Promise.all(rows.map(({ id }) => ledger.void({ holdId: id, reason: "hub_restarted", rider: abandonedRider(id, "node_lost", now) })));
+  log.warn({ jobs: rows.length }, "refunded jobs that were running when the hub stopped");
+}
+
+async function expireHolds(ledger: Ledger): Promise<void> {
+  const now = new Date();
+  await ledger.expireHolds(now, EXPIRY_BATCH, (id) => abandonedRider(id, "total_timeout", now));
+}
+
+function every(ms: number, step: () => Promise<unknown>, log: pino.Logger): NodeJS.Timeout {
+  let running = false;
+  return setInterval(() => {
+    if (running) return;
+    running = true;
+    void step()
+      .catch((error: unknown) => log.warn({ error: String(error) }, "background work failed and will be tried again"))
+      .finally(() => {
+        running = false;
+      });
+  }, ms).unref();
+}
+
+async function hubSigner(dataDir: string): Promise<Signer> {
+  const path = join(dataDir, "hub-key.json");
+  if (!existsSync(path)) writeFileSync(path, JSON.stringify(await generateKeyPair()), { mode: 0o600 });
+  return createSigner(JSON.parse(readFileSync(path, "utf8")) as KeyPair);
+}
+
+/** A secret or name that is made once and kept, readable by its owner only. */
+function kept(path: string, make: () => string): string {
+  if (!existsSync(path)) writeFileSync(path, make(), { mode: 0o600 });
+  const value = readFileSync(path, "utf8").trim();
+  if (value === "") throw new GfeError("internal", `${path} is empty: restore it from a backup or delete it`);
+  return value;
+}
+
+/** better-auth must know its address before it listens. */
+function freePort(host: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createNetServer();
+    probe.once("error", reject);
+    probe.listen(0, host, () => {
+      const { port } = probe.address() as { port: number };
+      probe.close(() => resolve(port));
+    });
+  });
+}
+

@@ -1,0 +1,96 @@
+/** The read side of jobs. */
+import type { Job, JobState } from "@gfe/protocol";
+import type pg from "pg";
+
+const COLUMNS = `j.id, j.state, j.kind, j.model, j.node_id, n.name AS node_name, j.usage, j.held_micro, j.cost_micro, j.fee_micro,
+  j.ttft_ms, j.duration_ms, j.error_code, j.created_at, j.ended_at, j.consumer_id, j.provider_id`;
+const FROM = "FROM jobs j LEFT JOIN nodes n ON n.id = j.node_id";
+
+export interface JobPage {
+  role: "consumer" | "provider";
+  state?: JobState | undefined;
+  before?: string | undefined;
+  limit: number;
+}
+
+export interface OwnedJob {
+  job: Job;
+  consumerId: string;
+  providerId: string | null;
+}
+
+export async function listJobs(pool: pg.Pool, userId: string, page: JobPage): Promise<Job[]> {
+  const column = page.role === "provider" ? "provider_id" : "consumer_id";
+  const { rows } = await pool.query(
+    `SELECT ${COLUMNS} ${FROM} WHERE j.${column} = $1 AND ($2::text IS NULL OR j.state = $2) AND ($3::text IS NULL OR j.id < $3)
+     ORDER BY j.id DESC LIMIT $4`,
+    [userId, page.state ?? null, page.before ?? null, page.limit],
+  );
+  return rows.map(toJob);
+}
+
+export async function getJob(pool: pg.Pool, id: string): Promise<OwnedJob | null> {
+  const { rows } = await pool.query(`SELECT ${COLUMNS} ${FROM} WHERE j.id = $1`, [id]);
+  return rows[0] ? { job: toJob(rows[0]), consumerId: rows[0].consumer_id, providerId: rows[0].provider_id } : null;
+}
+
+export interface JobTotals {
+  total: number;
+  completed: number;
+  tokens: number;
+}
+
+/** Counts everything: once at start, counted on from there. */
+export async function jobTotals(pool: pg.Pool): Promise<JobTotals> {
+  const { rows } = await pool.query<Record<keyof JobTotals, string>>(
+    `SELECT count(*) AS total, count(*) FILTER (WHERE state = 'completed') AS completed,
+       coalesce(sum((usage->>'output_tokens')::bigint), 0) AS tokens FROM jobs`,
+  );
+  const row = rows[0]!;
+  return { total: Number(row.total), completed: Number(row.completed), tokens: Number(row.tokens) };
+}
+
+export interface Earnings {
+  earnedMicro: bigint;
+  jobsServed: number;
+  byDay: { day: string; earnedMicro: bigint; jobs: number }[];
+  byModel: { model: string; earnedMicro: bigint; jobs: number }[];
+}
+
+/** What a provider earned since a moment, after fees. */
+export async function earnings(pool: pg.Pool, userId: string, since: Date): Promise<Earnings> {
+  const grouped = (expression: string) =>
+    pool.query<{ name: string; earned: string; jobs: string }>(
+      `SELECT ${expression} AS name, sum(cost_micro - fee_micro) AS earned, count(*) AS jobs FROM jobs
+       WHERE provider_id = $1 AND state = 'completed' AND created_at >= $2 GROUP BY 1 ORDER BY 1`,
+      [userId, since],
+    );
+  const [byDay, byModel] = [await grouped("to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"), await grouped("model")];
+  return {
+    earnedMicro: byModel.rows.reduce((sum, row) => sum + BigInt(row.earned), 0n),
+    jobsServed: byModel.rows.reduce((sum, row) => sum + Number(row.jobs), 0),
+    byDay: byDay.rows.map((row) => ({ day: row.name, earnedMicro: BigInt(row.earned), jobs: Number(row.jobs) })),
+    byModel: byModel.rows.map((row) => ({ model: row.name, earnedMicro: BigInt(row.earned), jobs: Number(row.jobs) })),
+  };
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: a row of pg
+function toJob(row: any): Job {
+  return {
+    id: row.id,
+    state: row.state,
+    kind: row.kind,
+    model: row.model,
+    node_id: row.node_id,
+    node_name: row.node_name,
+    usage: row.usage,
+    held_micro: row.held_micro,
+    cost_micro: row.cost_micro,
+    fee_micro: row.fee_micro,
+    ttft_ms: row.ttft_ms,
+    duration_ms: row.duration_ms,
+    error_code: row.error_code,
+    created_at: row.created_at.toISOString(),
+    ended_at: row.ended_at?.toISOString() ?? null,
+  };
+}

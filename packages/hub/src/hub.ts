@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer as createNetServer } from "node:net";
 import { join } from "node:path";
 import { createLedger, type Ledger } from "@gfe/ledger";
-import { createSigner, generateKeyPair, GfeError, type KeyPair, newId, type Signer } from "@gfe/protocol";
+import { createSigner, GfeError, generateKeyPair, type KeyPair, newId, type Signer } from "@gfe/protocol";
 import type { FastifyRequest } from "fastify";
 import type pg from "pg";
 import pino from "pino";
@@ -61,10 +61,15 @@ export async function startHub(config: Config): Promise<Hub> {
   try {
     let postgres: EmbeddedPostgres | null = null;
     if (config.databaseUrl === null) {
-      postgres = await startEmbeddedPostgres({ dataDir: config.dataDir, log: (message) => log.info(message) });
+      postgres = await startEmbeddedPostgres({
+        dataDir: config.dataDir,
+        log: (message) => log.info(message),
+      });
       undo.push(() => postgres?.stop());
     }
-    const pool = createPool(config.databaseUrl ?? postgres!.url, (error) => log.warn({ error: error.message }, "a database connection was lost"));
+    const pool = createPool(config.databaseUrl ?? postgres!.url, (error) =>
+      log.warn({ error: error.message }, "a database connection was lost"),
+    );
     undo.push(() => pool.end());
     const added = await migrate(pool);
     if (added.length > 0) log.info({ migrations: added.length }, "database migrated");
@@ -77,7 +82,11 @@ export async function startHub(config: Config): Promise<Hub> {
   }
 }
 
-async function serve(config: Config, pool: pg.Pool, log: pino.Logger): Promise<{ url: string; port: number; stop(): Promise<void> }> {
+async function serve(
+  config: Config,
+  pool: pg.Pool,
+  log: pino.Logger,
+): Promise<{ url: string; port: number; stop(): Promise<void> }> {
   const nowMs = () => performance.timeOrigin + performance.now();
   const random = Math.random;
   const port = config.port === 0 ? await freePort(config.host) : config.port;
@@ -97,8 +106,16 @@ async function serve(config: Config, pool: pg.Pool, log: pino.Logger): Promise<{
   const accounts: Accounts = createAccounts({
     pool,
     baseUrl,
-    secret: config.secret ?? kept(join(config.dataDir, "secret"), () => randomBytes(32).toString("base64url")),
-    trustedOrigins: [...new Set([new URL(baseUrl).origin, `http://localhost:${port}`, `http://127.0.0.1:${port}`, ...(process.env.GFE_DEV_ORIGIN ?? "").split(",").filter(Boolean)])],
+    secret:
+      config.secret ?? kept(join(config.dataDir, "secret"), () => randomBytes(32).toString("base64url")),
+    trustedOrigins: [
+      ...new Set([
+        new URL(baseUrl).origin,
+        `http://localhost:${port}`,
+        `http://127.0.0.1:${port}`,
+        ...(process.env.GFE_DEV_ORIGIN ?? "").split(",").filter(Boolean),
+      ]),
+    ],
     loginsMax: config.loginsMax,
     oauth: config.oauth,
     onUserCreated: grantSignup,
@@ -109,7 +126,12 @@ async function serve(config: Config, pool: pg.Pool, log: pino.Logger): Promise<{
 
   const registry = createRegistry();
   const live = createLive(registry, await jobTotals(pool));
-  const app = createServer({ log, bodyLimitBytes: config.bodyLimitBytes, trustedProxies: config.trustedProxies, https: baseUrl.startsWith("https:") });
+  const app = createServer({
+    log,
+    bodyLimitBytes: config.bodyLimitBytes,
+    trustedProxies: config.trustedProxies,
+    https: baseUrl.startsWith("https:"),
+  });
   let metrics: Metrics | null = null;
   const link = createLink({
     server: app.server,
@@ -144,7 +166,8 @@ async function serve(config: Config, pool: pg.Pool, log: pino.Logger): Promise<{
     events: {
       changed: ({ jobId, consumerId, providerId, state }) => {
         if (state === "running") live.jobStarted();
-        if (live.hasReaders(consumerId) || live.hasReaders(providerId)) void tellOwners(jobId, consumerId, providerId);
+        if (live.hasReaders(consumerId) || live.hasReaders(providerId))
+          void tellOwners(jobId, consumerId, providerId);
       },
       ended: (outcome, kind) => {
         live.tokens(outcome.usage.output_tokens);
@@ -160,7 +183,10 @@ async function serve(config: Config, pool: pg.Pool, log: pino.Logger): Promise<{
         if (!live.hasReaders(userId)) continue;
         const balance = await books.balance(userId);
         if (owned) live.publish({ type: "job", job: owned.job }, userId);
-        live.publish({ type: "balance", available_micro: `${balance.available}`, held_micro: `${balance.held}` }, userId);
+        live.publish(
+          { type: "balance", available_micro: `${balance.available}`, held_micro: `${balance.held}` },
+          userId,
+        );
       }
     } catch (error) {
       log.debug({ error: String(error) }, "a live event was dropped");
@@ -172,7 +198,12 @@ async function serve(config: Config, pool: pg.Pool, log: pino.Logger): Promise<{
   metrics = registerOps(app, {
     pool,
     draining: () => draining,
-    gauges: { nodes: link.connected, running: jobs.active, queued: queue.length, settlementBacklog: billing.backlog },
+    gauges: {
+      nodes: link.connected,
+      running: jobs.active,
+      queued: queue.length,
+      settlementBacklog: billing.backlog,
+    },
   });
   registerAuth(app, accounts, baseUrl);
   await app.register(async (scope) => {
@@ -242,11 +273,23 @@ function payerOf({ userId, keyId, hasBudget }: Principal): Payer {
 }
 
 /** Jobs that this hub was running when it died: nobody will settle them, so their holds go back now. */
-async function resolveLeftovers(pool: pg.Pool, ledger: Ledger, hubId: string, log: pino.Logger): Promise<void> {
-  const { rows } = await pool.query<{ id: string }>("SELECT id FROM jobs WHERE state = 'running' AND hub_id = $1", [hubId]);
+async function resolveLeftovers(
+  pool: pg.Pool,
+  ledger: Ledger,
+  hubId: string,
+  log: pino.Logger,
+): Promise<void> {
+  const { rows } = await pool.query<{ id: string }>(
+    "SELECT id FROM jobs WHERE state = 'running' AND hub_id = $1",
+    [hubId],
+  );
   if (rows.length === 0) return;
   const now = new Date();
-  await Promise.all(rows.map(({ id }) => ledger.void({ holdId: id, reason: "hub_restarted", rider: abandonedRider(id, "node_lost", now) })));
+  await Promise.all(
+    rows.map(({ id }) =>
+      ledger.void({ holdId: id, reason: "hub_restarted", rider: abandonedRider(id, "node_lost", now) }),
+    ),
+  );
   log.warn({ jobs: rows.length }, "refunded jobs that were running when the hub stopped");
 }
 
@@ -261,7 +304,9 @@ function every(ms: number, step: () => Promise<unknown>, log: pino.Logger): Node
     if (running) return;
     running = true;
     void step()
-      .catch((error: unknown) => log.warn({ error: String(error) }, "background work failed and will be tried again"))
+      .catch((error: unknown) =>
+        log.warn({ error: String(error) }, "background work failed and will be tried again"),
+      )
       .finally(() => {
         running = false;
       });
@@ -293,4 +338,3 @@ function freePort(host: string): Promise<number> {
     });
   });
 }
-

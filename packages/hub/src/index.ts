@@ -1,4 +1,10 @@
-export { type Config, type ConfigProblem, type ConfigResult, configVariables, parseConfig } from "./config.ts";
+export {
+  type Config,
+  type ConfigProblem,
+  type ConfigResult,
+  configVariables,
+  parseConfig,
+} from "./config.ts";
 export { type EmbeddedPostgres, startEmbeddedPostgres } from "./db/embedded-postgres.ts";
 export { migrate } from "./db/migrate.ts";
 export { createPool } from "./db/pool.ts";

@@ -1,7 +1,7 @@
 /** Hands /api/auth/* to accounts/, with the caller's address in a header that no caller can set. */
 import type { FastifyInstance } from "fastify";
-import { CLIENT_ADDRESS_HEADER } from "../accounts/auth.ts";
 import type { Accounts } from "../accounts/accounts.ts";
+import { CLIENT_ADDRESS_HEADER } from "../accounts/auth.ts";
 import { webHeaders } from "./rest/rest.ts";
 
 const BODY_LIMIT_BYTES = 64 * 1024;
@@ -9,13 +9,19 @@ const BODY_LIMIT_BYTES = 64 * 1024;
 export function registerAuth(app: FastifyInstance, accounts: Accounts, baseUrl: string): void {
   void app.register(async (scope) => {
     scope.removeAllContentTypeParsers();
-    scope.addContentTypeParser(["application/json", "application/x-www-form-urlencoded"], { parseAs: "string", bodyLimit: BODY_LIMIT_BYTES }, (_request, body, done) => done(null, body));
+    scope.addContentTypeParser(
+      ["application/json", "application/x-www-form-urlencoded"],
+      { parseAs: "string", bodyLimit: BODY_LIMIT_BYTES },
+      (_request, body, done) => done(null, body),
+    );
     scope.all("/api/auth/*", { schema: { hide: true } }, async (request, reply) => {
       const headers = webHeaders(request);
       headers.set(CLIENT_ADDRESS_HEADER, request.ip);
       headers.delete("content-length");
       const body = typeof request.body === "string" && request.body !== "" ? request.body : null;
-      const response = await accounts.handle(new Request(new URL(request.url, baseUrl), { method: request.method, headers, body }));
+      const response = await accounts.handle(
+        new Request(new URL(request.url, baseUrl), { method: request.method, headers, body }),
+      );
       reply.status(response.status);
       for (const [name, value] of response.headers) if (name !== "set-cookie") reply.header(name, value);
       for (const cookie of response.headers.getSetCookie()) reply.header("set-cookie", cookie);

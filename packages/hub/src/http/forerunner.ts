@@ -10,7 +10,7 @@ import { z } from "zod";
 import type { Principal } from "../accounts/accounts.ts";
 import type { Books } from "../billing/books.ts";
 import { earnings, getJob, listJobs } from "../jobs/job-queries.ts";
-import type { Jobs, JobRequest, Payer } from "../jobs/types.ts";
+import type { JobRequest, Jobs, Payer } from "../jobs/types.ts";
 import type { Live } from "../live/live.ts";
 import type { Registry } from "../market/registry.ts";
 import { Gatherer } from "./inference/answer.ts";
@@ -33,7 +33,13 @@ export interface ForerunnerDeps {
   logError(error: unknown): void;
 }
 
-const STATUS: Record<JobState, string> = { queued: "pending", running: "running", completed: "completed", failed: "failed", cancelled: "failed" };
+const STATUS: Record<JobState, string> = {
+  queued: "pending",
+  running: "running",
+  completed: "completed",
+  failed: "failed",
+  cancelled: "failed",
+};
 const tags = ["forerunner"];
 
 export function registerForerunner(instance: FastifyInstance, deps: ForerunnerDeps): void {
@@ -41,20 +47,39 @@ export function registerForerunner(instance: FastifyInstance, deps: ForerunnerDe
   const { registry, live, pool, books } = deps;
   let submitted = 0;
 
-  app.get("/api/computing/models/", { schema: { tags, summary: "Models, most providers first" } }, async () => {
-    const models = live.models().map(({ model, providers, nodes }) => ({ name: model, providers, nodes }));
-    models.sort((a, b) => b.providers - a.providers || a.name.localeCompare(b.name));
-    return { models, total_nodes: [...registry.nodes()].length };
-  });
+  app.get(
+    "/api/computing/models/",
+    { schema: { tags, summary: "Models, most providers first" } },
+    async () => {
+      const models = live.models().map(({ model, providers, nodes }) => ({ name: model, providers, nodes }));
+      models.sort((a, b) => b.providers - a.providers || a.name.localeCompare(b.name));
+      return { models, total_nodes: [...registry.nodes()].length };
+    },
+  );
 
-  app.get("/api/computing/stats/", { schema: { tags, summary: "Counts of nodes, jobs and models" } }, async () => {
-    const { nodes_online, jobs_total, jobs_completed, models } = live.stats();
-    return { active_nodes: nodes_online, total_jobs: jobs_total, completed_jobs: jobs_completed, available_models: models };
-  });
+  app.get(
+    "/api/computing/stats/",
+    { schema: { tags, summary: "Counts of nodes, jobs and models" } },
+    async () => {
+      const { nodes_online, jobs_total, jobs_completed, models } = live.stats();
+      return {
+        active_nodes: nodes_online,
+        total_jobs: jobs_total,
+        completed_jobs: jobs_completed,
+        available_models: models,
+      };
+    },
+  );
 
   app.post(
     "/api/computing/submit-job/",
-    { schema: { tags, summary: "Submit a prompt; fetch the result later", body: z.looseObject({ prompt: z.string().min(1), model: z.string().min(1).max(200) }) } },
+    {
+      schema: {
+        tags,
+        summary: "Submit a prompt; fetch the result later",
+        body: z.looseObject({ prompt: z.string().min(1), model: z.string().min(1).max(200) }),
+      },
+    },
     async (request, reply) => {
       const principal = await deps.authenticate(request, "inference");
       const { prompt, model } = request.body;
@@ -68,27 +93,49 @@ export function registerForerunner(instance: FastifyInstance, deps: ForerunnerDe
 
   app.get(
     "/api/computing/jobs/",
-    { schema: { tags, summary: "The caller's jobs", querystring: z.object({ limit: z.coerce.number().int().min(1).max(200).default(50), before: z.string().max(80).optional() }) } },
+    {
+      schema: {
+        tags,
+        summary: "The caller's jobs",
+        querystring: z.object({
+          limit: z.coerce.number().int().min(1).max(200).default(50),
+          before: z.string().max(80).optional(),
+        }),
+      },
+    },
     async (request) => {
       const { userId } = await deps.authenticate(request, "read");
       const jobs = await listJobs(pool, userId, { role: "consumer", ...request.query });
-      const results = await resultsOf(pool, jobs.map(({ id }) => id));
+      const results = await resultsOf(
+        pool,
+        jobs.map(({ id }) => id),
+      );
       return jobs.map((job) => jobWire(job, results.get(job.id)));
     },
   );
 
-  app.get("/api/computing/jobs/:id/", { schema: { tags, summary: "One job", params: z.object({ id: z.string().max(80) }) } }, async (request) => {
-    const { userId } = await deps.authenticate(request, "read");
-    const owned = await getJob(pool, request.params.id);
-    if (!owned) throw new GfeError("not_found", "There is no such job");
-    if (owned.consumerId !== userId) throw new GfeError("forbidden", "This job is another account's");
-    const results = await resultsOf(pool, [owned.job.id]);
-    return jobWire(owned.job, results.get(owned.job.id));
-  });
+  app.get(
+    "/api/computing/jobs/:id/",
+    { schema: { tags, summary: "One job", params: z.object({ id: z.string().max(80) }) } },
+    async (request) => {
+      const { userId } = await deps.authenticate(request, "read");
+      const owned = await getJob(pool, request.params.id);
+      if (!owned) throw new GfeError("not_found", "There is no such job");
+      if (owned.consumerId !== userId) throw new GfeError("forbidden", "This job is another account's");
+      const results = await resultsOf(pool, [owned.job.id]);
+      return jobWire(owned.job, results.get(owned.job.id));
+    },
+  );
 
   app.get(
     "/api/computing/provider-stats/",
-    { schema: { tags, summary: "Earnings and spending", querystring: z.object({ days: z.coerce.number().int().min(1).max(3650).default(30) }) } },
+    {
+      schema: {
+        tags,
+        summary: "Earnings and spending",
+        querystring: z.object({ days: z.coerce.number().int().min(1).max(3650).default(30) }),
+      },
+    },
     async (request) => {
       const { userId } = await deps.authenticate(request, "read");
       return providerStats(pool, books, registry, userId, request.query.days);
@@ -97,7 +144,12 @@ export function registerForerunner(instance: FastifyInstance, deps: ForerunnerDe
 }
 
 /** Starts a job and resolves with its id once its credit is held; rejects where it never was. */
-function submit(deps: ForerunnerDeps, request: JobRequest, prompt: string, onEnd: () => void): Promise<string> {
+function submit(
+  deps: ForerunnerDeps,
+  request: JobRequest,
+  prompt: string,
+  onEnd: () => void,
+): Promise<string> {
   return new Promise((resolve, reject) => {
     const gathered = new Gatherer();
     let stored: Promise<unknown> | null = null;
@@ -105,7 +157,10 @@ function submit(deps: ForerunnerDeps, request: JobRequest, prompt: string, onEnd
       if (stored) return; // another node took over
       gathered.jobId = jobId;
       const expiry = `now() + interval '${RESULT_HOURS} hours'`;
-      stored = deps.pool.query(`INSERT INTO job_results (job_id, prompt, expires_at) VALUES ($1, $2, ${expiry}) ON CONFLICT DO NOTHING`, [jobId, prompt]);
+      stored = deps.pool.query(
+        `INSERT INTO job_results (job_id, prompt, expires_at) VALUES ($1, $2, ${expiry}) ON CONFLICT DO NOTHING`,
+        [jobId, prompt],
+      );
       stored.then(() => resolve(jobId), reject);
     };
     const sink = {
@@ -171,7 +226,9 @@ async function providerStats(pool: pg.Pool, books: Books, registry: Registry, us
     "SELECT count(*) AS jobs, coalesce(sum(cost_micro), 0) AS spent FROM jobs WHERE consumer_id = $1",
     [userId],
   );
-  const { rows: nodes } = await pool.query<{ id: string }>("SELECT id FROM nodes WHERE owner_id = $1", [userId]);
+  const { rows: nodes } = await pool.query<{ id: string }>("SELECT id FROM nodes WHERE owner_id = $1", [
+    userId,
+  ]);
   const balance = await books.balance(userId);
   const entries = await books.entries(userId, { limit: 20 });
   const credits = (micro: bigint) => formatCredits(micro, 2);
@@ -183,10 +240,23 @@ async function providerStats(pool: pg.Pool, books: Books, registry: Registry, us
     period_jobs_served: period.jobsServed,
     active_nodes: nodes.filter(({ id }) => registry.get(id)).length,
     total_nodes: nodes.length,
-    earnings_by_day: period.byDay.map(({ day, earnedMicro, jobs }) => ({ date: day, earnings: credits(earnedMicro), jobs })),
-    earnings_by_model: period.byModel.map(({ model, earnedMicro, jobs }) => ({ model, earnings: credits(earnedMicro), jobs })),
+    earnings_by_day: period.byDay.map(({ day, earnedMicro, jobs }) => ({
+      date: day,
+      earnings: credits(earnedMicro),
+      jobs,
+    })),
+    earnings_by_model: period.byModel.map(({ model, earnedMicro, jobs }) => ({
+      model,
+      earnings: credits(earnedMicro),
+      jobs,
+    })),
     consumer: { total_jobs: Number(spent[0]!.jobs), total_spent: credits(BigInt(spent[0]!.spent)) },
     balance: credits(balance.available),
-    transactions: entries.map((entry) => ({ id: entry.id, amount: credits(entry.amount), type: entry.code, created_at: entry.createdAt.toISOString() })),
+    transactions: entries.map((entry) => ({
+      id: entry.id,
+      amount: credits(entry.amount),
+      type: entry.code,
+      created_at: entry.createdAt.toISOString(),
+    })),
   };
 }

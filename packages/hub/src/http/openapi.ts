@@ -9,7 +9,12 @@ export async function registerOpenApi(app: FastifyInstance, version: string): Pr
   await app.register(swagger, {
     openapi: {
       openapi: "3.1.0",
-      info: { title: "GPU For Everyone", version, description: "OpenAI-compatible inference under /v1, our own REST under /api/v1, the forerunner's under /api/computing." },
+      info: {
+        title: "GPU For Everyone",
+        version,
+        description:
+          "OpenAI-compatible inference under /v1, our own REST under /api/v1, the forerunner's under /api/computing.",
+      },
       components: {
         securitySchemes: {
           key: { type: "http", scheme: "bearer", description: "An API key: gfe_sk_…" },

@@ -1,7 +1,7 @@
 /** /healthz, /readyz and /metrics. No label names a key, a user or a prompt. */
 import type { FastifyInstance } from "fastify";
 import type pg from "pg";
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
 const READY_TIMEOUT_MS = 2_000;
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -21,11 +21,32 @@ export function registerOps(app: FastifyInstance, { pool, draining, gauges }: Op
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: "gfe_" });
   const registers = [registry];
-  const requests = new Histogram({ name: "gfe_http_request_seconds", help: "Requests by route and status", labelNames: ["method", "route", "status"], buckets: SECONDS, registers });
-  const jobs = new Counter({ name: "gfe_jobs_total", help: "Ended jobs", labelNames: ["kind", "state"], registers });
-  const ttft = new Histogram({ name: "gfe_time_to_first_token_seconds", help: "From request to first token", buckets: SECONDS, registers });
+  const requests = new Histogram({
+    name: "gfe_http_request_seconds",
+    help: "Requests by route and status",
+    labelNames: ["method", "route", "status"],
+    buckets: SECONDS,
+    registers,
+  });
+  const jobs = new Counter({
+    name: "gfe_jobs_total",
+    help: "Ended jobs",
+    labelNames: ["kind", "state"],
+    registers,
+  });
+  const ttft = new Histogram({
+    name: "gfe_time_to_first_token_seconds",
+    help: "From request to first token",
+    buckets: SECONDS,
+    registers,
+  });
   const tokens = new Counter({ name: "gfe_output_tokens_total", help: "Output tokens billed", registers });
-  const refused = new Counter({ name: "gfe_agent_frames_refused_total", help: "Frames of agents that were refused", labelNames: ["code"], registers });
+  const refused = new Counter({
+    name: "gfe_agent_frames_refused_total",
+    help: "Frames of agents that were refused",
+    labelNames: ["code"],
+    registers,
+  });
   const gauge = (name: string, help: string, read: () => number) =>
     new Gauge({
       name,
@@ -41,7 +62,10 @@ export function registerOps(app: FastifyInstance, { pool, draining, gauges }: Op
   gauge("gfe_settlements_waiting", "Settlements not yet durable", gauges.settlementBacklog);
 
   app.addHook("onResponse", async (request, reply) => {
-    requests.observe({ method: request.method, route: request.routeOptions.url ?? "none", status: String(reply.statusCode) }, reply.elapsedTime / 1000);
+    requests.observe(
+      { method: request.method, route: request.routeOptions.url ?? "none", status: String(reply.statusCode) },
+      reply.elapsedTime / 1000,
+    );
   });
 
   const tags = ["operations"];

@@ -15,13 +15,19 @@ export async function registerWeb(app: FastifyInstance): Promise<void> {
       root: DIST,
       setHeaders(response, path) {
         // Asset names carry their hash; the page that names them must be asked for each time.
-        response.header("cache-control", path.includes("/assets/") ? "public, max-age=31536000, immutable" : "no-cache");
+        response.header(
+          "cache-control",
+          path.includes("/assets/") ? "public, max-age=31536000, immutable" : "no-cache",
+        );
       },
     });
   }
   app.setNotFoundHandler((request, reply) => {
-    if (NOT_PAGES.test(request.url) || request.method !== "GET") throw new GfeError("not_found", `There is nothing at ${request.url.split("?")[0]}`);
+    if (NOT_PAGES.test(request.url) || request.method !== "GET")
+      throw new GfeError("not_found", `There is nothing at ${request.url.split("?")[0]}`);
     if (built) return reply.sendFile("index.html");
-    return reply.type("text/plain; charset=utf-8").send("The hub is running. The dashboard is not built: run `npm run build`.\n");
+    return reply
+      .type("text/plain; charset=utf-8")
+      .send("The hub is running. The dashboard is not built: run `npm run build`.\n");
   });
 }

@@ -31,7 +31,9 @@ export async function listJobs(pool: pg.Pool, userId: string, page: JobPage): Pr
 
 export async function getJob(pool: pg.Pool, id: string): Promise<OwnedJob | null> {
   const { rows } = await pool.query(`SELECT ${COLUMNS} ${FROM} WHERE j.id = $1`, [id]);
-  return rows[0] ? { job: toJob(rows[0]), consumerId: rows[0].consumer_id, providerId: rows[0].provider_id } : null;
+  return rows[0]
+    ? { job: toJob(rows[0]), consumerId: rows[0].consumer_id, providerId: rows[0].provider_id }
+    : null;
 }
 
 export interface JobTotals {
@@ -65,12 +67,23 @@ export async function earnings(pool: pg.Pool, userId: string, since: Date): Prom
        WHERE provider_id = $1 AND state = 'completed' AND created_at >= $2 GROUP BY 1 ORDER BY 1`,
       [userId, since],
     );
-  const [byDay, byModel] = [await grouped("to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"), await grouped("model")];
+  const [byDay, byModel] = [
+    await grouped("to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"),
+    await grouped("model"),
+  ];
   return {
     earnedMicro: byModel.rows.reduce((sum, row) => sum + BigInt(row.earned), 0n),
     jobsServed: byModel.rows.reduce((sum, row) => sum + Number(row.jobs), 0),
-    byDay: byDay.rows.map((row) => ({ day: row.name, earnedMicro: BigInt(row.earned), jobs: Number(row.jobs) })),
-    byModel: byModel.rows.map((row) => ({ model: row.name, earnedMicro: BigInt(row.earned), jobs: Number(row.jobs) })),
+    byDay: byDay.rows.map((row) => ({
+      day: row.name,
+      earnedMicro: BigInt(row.earned),
+      jobs: Number(row.jobs),
+    })),
+    byModel: byModel.rows.map((row) => ({
+      model: row.name,
+      earnedMicro: BigInt(row.earned),
+      jobs: Number(row.jobs),
+    })),
   };
 }
 

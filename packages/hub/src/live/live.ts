@@ -5,9 +5,9 @@
  */
 import type { ServerResponse } from "node:http";
 import { GfeError, type LiveEvent, type LiveStats, type MarketModel, randomToken } from "@gfe/protocol";
-import type { Registry } from "../market/registry.ts";
-import { marketModels } from "../market/market-view.ts";
 import type { JobTotals } from "../jobs/job-queries.ts";
+import { marketModels } from "../market/market-view.ts";
+import type { Registry } from "../market/registry.ts";
 
 export const LIVE_LIMITS = {
   heartbeatMs: 15_000,
@@ -35,7 +35,15 @@ interface Sent {
 
 export interface Live {
   /** Opens the stream on a response whose headers are not yet sent. */
-  open(response: ServerResponse, reader: { userId: string | null; address: string; lastEventId: string | undefined; balanceMicro: string | null }): void;
+  open(
+    response: ServerResponse,
+    reader: {
+      userId: string | null;
+      address: string;
+      lastEventId: string | undefined;
+      balanceMicro: string | null;
+    },
+  ): void;
   publish(event: LiveEvent, userId: string | null): void;
   /** Whether anybody is looking at this user's events: else they need not be made. */
   hasReaders(userId: string): boolean;
@@ -125,11 +133,17 @@ export function createLive(registry: Registry, totals: JobTotals): Live {
 
   return {
     open(response, { userId, address, lastEventId, balanceMicro }) {
-      const mine = [...readers].filter((reader) => (userId === null ? reader.userId === null && reader.address === address : reader.userId === userId));
+      const mine = [...readers].filter((reader) =>
+        userId === null ? reader.userId === null && reader.address === address : reader.userId === userId,
+      );
       if (readers.size >= LIVE_LIMITS.connections || mine.length >= LIVE_LIMITS.connectionsPerReader) {
         throw new GfeError("rate_limited", "Too many live streams are open", { retryAfterS: 10 });
       }
-      response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" });
+      response.writeHead(200, {
+        "content-type": "text/event-stream; charset=utf-8",
+        "cache-control": "no-cache, no-transform",
+        "x-accel-buffering": "no",
+      });
       const reader: Reader = { response, userId, address };
       const gap = missed(lastEventId, userId);
       if (gap) for (const sent of gap) write(reader, sent.text);

@@ -7,7 +7,10 @@ export function marketModels(registry: Registry): MarketModel[] {
 }
 
 function marketModel(model: string, offers: readonly Offer[]): MarketModel {
-  const slots = offers.map(({ node, offer }) => ({ all: Math.min(offer.slots, node.announcement.slots), free: freeSlots({ node, offer }) }));
+  const slots = offers.map(({ node, offer }) => ({
+    all: Math.min(offer.slots, node.announcement.slots),
+    free: freeSlots({ node, offer }),
+  }));
   return {
     model,
     nodes: offers.length,
@@ -18,7 +21,9 @@ function marketModel(model: string, offers: readonly Offer[]): MarketModel {
     capabilities: [...new Set(offers.flatMap(({ offer }) => offer.capabilities))].sort(),
     quantisations: [...new Set(offers.flatMap(({ offer }) => offer.quantisation ?? []))].sort(),
     scripted: offers.every(({ offer }) => offer.engine === "scripted"),
-    price_from: offers.map(({ offer }) => offer.price).reduce((least, price) => (comparePrices(price, least) < 0 ? price : least)),
+    price_from: offers
+      .map(({ offer }) => offer.price)
+      .reduce((least, price) => (comparePrices(price, least) < 0 ? price : least)),
   };
 }
 
@@ -30,7 +35,8 @@ function freeSlots({ node, offer }: Offer): number {
 
 /** By what a request of a thousand tokens in and out would cost. */
 function comparePrices(a: PriceWire, b: PriceWire): number {
-  const cost = (price: PriceWire) => Number(price.per_request) + (Number(price.per_million_input) + Number(price.per_million_output)) / 1000;
+  const cost = (price: PriceWire) =>
+    Number(price.per_request) + (Number(price.per_million_input) + Number(price.per_million_output)) / 1000;
   return cost(a) - cost(b);
 }
 

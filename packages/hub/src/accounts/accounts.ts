@@ -54,6 +54,7 @@ export interface AccountsOptions {
   trustedOrigins: string[];
   loginsMax: number;
   oauth: Config["oauth"];
+  /** Opens what a new user needs, then `signupGranted`; called again until that was. Must be idempotent. */
   onUserCreated(userId: string): Promise<void>;
   nowMs: () => number;
   log(level: string, message: string): void;
@@ -66,13 +67,24 @@ export function createAccounts(options: AccountsOptions): Accounts {
   const { pool, nowMs } = options;
   const auth = createAuth({
     ...options,
-    async onUserCreated(userId) {
-      await firstUserOperates(pool);
-      await options.onUserCreated(userId);
-    },
+    onUser: completeSignup,
   });
   const keys = createSecretStore("api_keys", pool, nowMs);
   const agentTokens = createSecretStore("agent_tokens", pool, nowMs);
+  /** What belongs to a new user but is not in its row. Whatever fails here is made up at the next log-in or start. */
+  async function completeSignup(userId: string): Promise<void> {
+    try {
+      const { rowCount } = await pool.query(`SELECT FROM "user" WHERE "id" = $1 AND NOT "signupGranted"`, [
+        userId,
+      ]);
+      if (rowCount === 0) return;
+      await firstUserOperates(pool);
+      await options.onUserCreated(userId);
+    } catch (error) {
+      options.log("error", `the sign-up of ${userId} is not complete yet: ${String(error)}`);
+    }
+  }
+
   const origins = new Set([new URL(options.baseUrl).origin, ...options.trustedOrigins]);
 
   async function byKey(secret: string, scope: KeyScope): Promise<Principal> {
@@ -115,7 +127,7 @@ export function createAccounts(options: AccountsOptions): Accounts {
   };
 
   return {
-    handle: (request) => auth.handler(request),
+    handle: (request) => auth.handler(withoutProgramsFetchMetadata(request)),
     keys,
     agentTokens,
     device: createDeviceGrants(auth, agentTokens, pool),
@@ -137,6 +149,7 @@ export function createAccounts(options: AccountsOptions): Accounts {
       return rows[0] ?? null;
     },
     async pendingSignups() {
+      await firstUserOperates(pool);
       const { rows } = await pool.query<{ id: string }>(`SELECT "id" FROM "user" WHERE NOT "signupGranted"`);
       return rows.map(({ id }) => id);
     },
@@ -159,10 +172,34 @@ function requireOwnOrigin(headers: Headers, origins: ReadonlySet<string>): void 
   if (origin === null || !origins.has(origin)) throw new GfeError("origin_refused");
 }
 
-/** The first account runs the place. One statement, so that two at once cannot both be first. */
+/**
+ * Node's fetch says `sec-fetch-mode: cors` as a browser does, but no Origin. A browser always sends Sec-Fetch-Site
+ * too, so this is a program: it has no cookies of ours that a stranger could use, and needs no Origin.
+ */
+function withoutProgramsFetchMetadata(request: Request): Request {
+  if (request.headers.has("sec-fetch-site") || request.headers.has("cookie")) return request;
+  request.headers.delete("sec-fetch-mode");
+  request.headers.delete("sec-fetch-dest");
+  return request;
+}
+
+/** Any number, as long as it is the same in every hub. */
+const OPERATOR_LOCK = 7_243_881_903;
+
+/** The first account runs the place. The lock comes before the look, so that two at once cannot both be first. */
 async function firstUserOperates(pool: pg.Pool): Promise<void> {
-  await pool.query(
-    `UPDATE "user" SET "role" = 'operator' WHERE "id" = (SELECT "id" FROM "user" ORDER BY "createdAt", "id" LIMIT 1)
-     AND NOT EXISTS (SELECT 1 FROM "user" WHERE "role" = 'operator')`,
-  );
+  const client = await pool.connect();
+  try {
+    await client.query("BEGIN");
+    await client.query("SELECT pg_advisory_xact_lock($1)", [OPERATOR_LOCK]);
+    await client.query(
+      `UPDATE "user" SET "role" = 'operator' WHERE "id" = (SELECT "id" FROM "user" ORDER BY "createdAt", "id" LIMIT 1)
+       AND NOT EXISTS (SELECT 1 FROM "user" WHERE "role" = 'operator')`,
+    );
+    await client.query("COMMIT");
+    client.release();
+  } catch (error) {
+    client.release(true); // its SQL transaction goes with it
+    throw error;
+  }
 }

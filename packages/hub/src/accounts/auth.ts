@@ -3,15 +3,18 @@
  * secrets are in secrets.ts. What better-auth needs of tables is in db/migrations/0001-accounts.sql.
  */
 import { betterAuth } from "better-auth";
-import { bearer, deviceAuthorization, genericOAuth } from "better-auth/plugins";
+import { bearer, deviceAuthorization } from "better-auth/plugins";
 import type pg from "pg";
-import type { Config, OAuthProvider } from "../config.ts";
+import type { Config } from "../config.ts";
+import { otherProviders, socialProviders } from "./oauth.ts";
 
 /** Who asked, as the hub saw it; set by the hub alone, so that no caller can name its own address. */
 export const CLIENT_ADDRESS_HEADER = "x-gfe-client-address";
 export const DEVICE_CLIENTS: ReadonlySet<string> = new Set(["gfe-agent", "gfe-cli"]);
 const LOGIN_WINDOW_S = 10;
 const PASSWORD = { min: 8, max: 128 };
+/** Who somebody is, is all we ask of the others; what else their tokens open is not ours to keep. */
+const NO_TOKENS = { accessToken: null, refreshToken: null, idToken: null };
 
 export interface AuthOptions {
   pool: pg.Pool;
@@ -20,8 +23,8 @@ export interface AuthOptions {
   trustedOrigins: string[];
   loginsMax: number;
   oauth: Config["oauth"];
-  /** After a user's row is committed. */
-  onUserCreated(userId: string): Promise<void>;
+  /** After a user's row is committed, and again at each log-in. */
+  onUser(userId: string): Promise<void>;
   log(level: string, message: string): void;
 }
 
@@ -46,8 +49,10 @@ export function createAuth(options: AuthOptions) {
         signupGranted: { type: "boolean", defaultValue: false, input: false, returned: false },
       },
     },
-    // Accounts of one e-mail address are joined only where the provider vouches for the address.
-    account: { accountLinking: { enabled: true, trustedProviders: ["google"] } },
+    // Accounts of one e-mail address are joined only where both sides have proven the address: neither can somebody
+    // register a stranger's address and wait for it, nor does a provider that checks no address open an account here.
+    account: { accountLinking: { enabled: true, requireLocalEmailVerified: true } },
+    socialProviders: socialProviders(options.oauth),
     rateLimit: {
       enabled: true,
       storage: "database",
@@ -60,10 +65,23 @@ export function createAuth(options: AuthOptions) {
         "/device": { window: 60, max: 30 },
       },
     },
-    advanced: { ipAddress: { ipAddressHeaders: [CLIENT_ADDRESS_HEADER] }, cookiePrefix: "gfe" },
-    databaseHooks: { user: { create: { after: async ({ id }) => options.onUserCreated(id) } } },
+    advanced: {
+      ipAddress: { ipAddressHeaders: [CLIENT_ADDRESS_HEADER] },
+      cookiePrefix: "gfe",
+      disableOriginCheck: false, // or NODE_ENV=test would switch both off
+      disableCSRFCheck: false,
+    },
+    databaseHooks: {
+      user: { create: { after: async ({ id }) => options.onUser(id) } },
+      session: { create: { before: async ({ userId }) => options.onUser(userId) } },
+      account: {
+        create: { before: async () => ({ data: NO_TOKENS }) },
+        update: { before: async () => ({ data: NO_TOKENS }) },
+      },
+    },
     plugins: [
-      bearer(),
+      // The session as the table has it opens nothing: only what was signed with the hub's secret does.
+      bearer({ requireSignature: true }),
       deviceAuthorization({
         expiresIn: "15m",
         interval: "5s",
@@ -71,77 +89,7 @@ export function createAuth(options: AuthOptions) {
         verificationUri: "/device",
         validateClient: (clientId) => DEVICE_CLIENTS.has(clientId),
       }),
-      genericOAuth({ config: oauthProviders(options.oauth) }),
+      otherProviders(options.oauth),
     ],
   });
-}
-
-function oauthProviders(oauth: Config["oauth"]) {
-  const providers = [];
-  for (const [providerId, { clientId, clientSecret, url }] of Object.entries(oauth) as [
-    OAuthProvider,
-    NonNullable<Config["oauth"][OAuthProvider]>,
-  ][]) {
-    providers.push({ providerId, clientId, clientSecret, ...endpoints(providerId, url) });
-  }
-  return providers;
-}
-
-function endpoints(provider: OAuthProvider, url: string | null) {
-  switch (provider) {
-    case "google":
-      return {
-        discoveryUrl: `${url ?? "https://accounts.google.com"}/.well-known/openid-configuration`,
-        scopes: ["openid", "email", "profile"],
-      };
-    case "microsoft":
-      return {
-        discoveryUrl: `${url ?? "https://login.microsoftonline.com/common/v2.0"}/.well-known/openid-configuration`,
-        scopes: ["openid", "email", "profile"],
-      };
-    case "github": {
-      const base = url ?? "https://github.com";
-      const api = url ? `${url}/api/v3` : "https://api.github.com";
-      return {
-        authorizationUrl: `${base}/login/oauth/authorize`,
-        tokenUrl: `${base}/login/oauth/access_token`,
-        scopes: ["read:user", "user:email"],
-        getUserInfo: (tokens: { accessToken?: string }) => githubUser(api, tokens.accessToken ?? ""),
-      };
-    }
-  }
-}
-
-const GITHUB_TIMEOUT_MS = 10_000;
-
-/** GitHub is no OIDC provider, and keeps the address apart from the user when it is private. */
-async function githubUser(api: string, accessToken: string) {
-  const get = async (path: string): Promise<unknown> => {
-    const response = await fetch(`${api}${path}`, {
-      headers: {
-        authorization: `Bearer ${accessToken}`,
-        accept: "application/vnd.github+json",
-        "user-agent": "gpu-for-everyone",
-      },
-      signal: AbortSignal.timeout(GITHUB_TIMEOUT_MS),
-    });
-    if (!response.ok) throw new Error(`GitHub answered ${response.status}`);
-    return response.json();
-  };
-  const user = (await get("/user")) as {
-    id: number;
-    login: string;
-    name: string | null;
-    avatar_url?: string;
-  };
-  const emails = (await get("/user/emails")) as { email: string; primary: boolean; verified: boolean }[];
-  const primary = emails.find((email) => email.primary) ?? emails[0];
-  if (!primary) return null;
-  return {
-    id: String(user.id),
-    name: user.name ?? user.login,
-    email: primary.email,
-    emailVerified: primary.verified,
-    image: user.avatar_url,
-  };
 }

@@ -2,9 +2,10 @@
 import { GfeError, type KeyScope } from "@gfe/protocol";
 import type pg from "pg";
 import type { Config } from "../config.ts";
+import { listen } from "../db/listen.ts";
 import { type Auth, createAuth } from "./auth.ts";
 import { createDeviceGrants, type DeviceGrants } from "./device.ts";
-import { createSecretStore, type SecretStore } from "./secrets.ts";
+import { createSecretStore, REVOKED_CHANNEL, type SecretStore } from "./secrets.ts";
 
 export interface Principal {
   userId: string;
@@ -71,6 +72,19 @@ export function createAccounts(options: AccountsOptions): Accounts {
   });
   const keys = createSecretStore("api_keys", pool, nowMs);
   const agentTokens = createSecretStore("agent_tokens", pool, nowMs);
+  const revocations = listen({
+    connection: pool.options,
+    channel: REVOKED_CHANNEL,
+    onMessage(payload) {
+      const [kind, id = ""] = payload.split(":");
+      if (kind === "api_keys") keys.revokedElsewhere(id);
+      if (kind === "agent_tokens") agentTokens.revokedElsewhere(id);
+    },
+    onGap() {
+      for (const store of [keys, agentTokens])
+        store.catchUp().catch((error: unknown) => options.log("warn", `revocations: ${String(error)}`));
+    },
+  });
   /** What belongs to a new user but is not in its row. Whatever fails here is made up at the next log-in or start. */
   async function completeSignup(userId: string): Promise<void> {
     try {
@@ -157,6 +171,7 @@ export function createAccounts(options: AccountsOptions): Accounts {
       await pool.query(`UPDATE "user" SET "signupGranted" = true WHERE "id" = $1`, [userId]);
     },
     async close() {
+      await revocations.close();
       await Promise.all([keys.close(), agentTokens.close()]);
     },
   };

@@ -9,9 +9,11 @@ import type pg from "pg";
 
 const SECRET_BYTES = 32;
 const PREFIX_SHOWN = 12;
-/** How long another process may go on believing in a revoked key; this one forgets at once. */
+/** How long another hub may go on believing in a revoked key that it was not told of; this one forgets at once. */
 const CACHE_MS = 10_000;
 const CACHE_MAX = 50_000;
+/** Of secrets that do not exist: apart, so that guessing pushes no real key out. */
+const UNKNOWN_MAX = 10_000;
 /** `last_used_at` is written at most this often. */
 const USED_FLUSH_MS = 5_000;
 
@@ -44,20 +46,33 @@ export interface SecretStore {
   revoke(userId: string, id: string): Promise<boolean>;
   /** Throws GfeError invalid_api_key, key_expired or key_revoked. */
   authenticate(secret: string): Promise<StoredSecret>;
+  /** Called for every revocation, by this hub or another; may be called twice for one. */
   onRevoked(listener: (id: string) => void): void;
+  /** Another hub has revoked this one. */
+  revokedElsewhere(id: string): void;
+  /** Revocations by other hubs may have gone unheard: believes nothing that it remembers, and reads up. */
+  catchUp(): Promise<void>;
   /** Writes what is still unwritten. */
   close(): Promise<void>;
 }
 
+/** The channel on which hubs tell each other of revocations: `kind:id`. */
+export const REVOKED_CHANNEL = "gfe_revoked";
+/** How far back `catchUp` looks: far longer than a hub that still serves is without its database. */
+const CATCH_UP = "1 hour";
+
 interface Cached {
-  stored: StoredSecret | null;
+  stored: StoredSecret;
   untilMs: number;
 }
 
 export function createSecretStore(kind: SecretKind, pool: pg.Pool, nowMs: () => number): SecretStore {
-  const cache = new Map<string, Cached>();
+  const cache = new Map<string, Cached>(); // by hash, the longest unused first
+  const unknown = new Map<string, number>(); // hash → believed until
   const used = new Set<string>();
   const listeners = new Set<(id: string) => void>();
+  /** Counts revocations: what was read before one may be remembered no more. */
+  let revocations = 0;
   const columns =
     kind === "api_keys"
       ? "*"
@@ -75,12 +90,27 @@ export function createSecretStore(kind: SecretKind, pool: pg.Pool, nowMs: () => 
   async function find(hash: Buffer): Promise<StoredSecret | null> {
     const key = hash.toString("base64");
     const cached = cache.get(key);
-    if (cached && cached.untilMs > nowMs()) return cached.stored;
+    if (cached && cached.untilMs > nowMs()) {
+      cache.delete(key);
+      cache.set(key, cached);
+      return cached.stored;
+    }
+    if ((unknown.get(key) ?? 0) > nowMs()) return null;
+    const before = revocations;
     const { rows } = await pool.query(`SELECT ${columns} FROM ${kind} WHERE hash = $1`, [hash]);
-    const stored = rows[0] ? toStored(rows[0]) : null;
-    if (cache.size >= CACHE_MAX) cache.delete(cache.keys().next().value!);
-    cache.set(key, { stored, untilMs: nowMs() + CACHE_MS });
+    if (!rows[0]) {
+      remember(unknown, UNKNOWN_MAX, key, nowMs() + CACHE_MS);
+      return null;
+    }
+    const stored = toStored(rows[0]);
+    if (before === revocations) remember(cache, CACHE_MAX, key, { stored, untilMs: nowMs() + CACHE_MS });
     return stored;
+  }
+
+  function forget(id: string): void {
+    revocations++;
+    for (const [key, { stored }] of cache) if (stored.id === id) cache.delete(key);
+    for (const listener of listeners) listener(id);
   }
 
   return {
@@ -115,12 +145,13 @@ export function createSecretStore(kind: SecretKind, pool: pg.Pool, nowMs: () => 
 
     async revoke(userId, id) {
       const { rowCount } = await pool.query(
-        `UPDATE ${kind} SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 AND user_id = $2`,
-        [id, userId],
+        `WITH revoked AS (
+           UPDATE ${kind} SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 AND user_id = $2 RETURNING id
+         ) SELECT pg_notify($3, $4 || ':' || id) FROM revoked`,
+        [id, userId, REVOKED_CHANNEL, kind],
       );
       if (rowCount === 0) return false;
-      for (const [key, { stored }] of cache) if (stored?.id === id) cache.delete(key);
-      for (const listener of listeners) listener(id);
+      forget(id);
       return true;
     },
 
@@ -135,12 +166,29 @@ export function createSecretStore(kind: SecretKind, pool: pg.Pool, nowMs: () => 
     },
 
     onRevoked: (listener) => void listeners.add(listener),
+    revokedElsewhere: forget,
+
+    async catchUp() {
+      revocations++;
+      cache.clear();
+      const { rows } = await pool.query<{ id: string }>(
+        `SELECT id FROM ${kind} WHERE revoked_at > now() - interval '${CATCH_UP}'`,
+      );
+      for (const { id } of rows) forget(id);
+    },
 
     async close() {
       clearInterval(flushing);
       await flushUsed();
     },
   };
+}
+
+/** Adds to a map that holds at most `max`; what was added longest ago goes first. */
+function remember<V>(map: Map<string, V>, max: number, key: string, value: V): void {
+  if (map.size >= max && !map.has(key)) map.delete(map.keys().next().value!);
+  map.delete(key);
+  map.set(key, value);
 }
 
 const digest = (secret: string): Buffer => createHash("sha256").update(secret).digest();

@@ -1,0 +1,68 @@
+/**
+ * What other hubs on the same database announce (PostgreSQL's LISTEN), on a connection of its own that comes back by
+ * itself. Announcements made while it was away are lost, so `onGap` is called whenever it is back.
+ */
+import pg from "pg";
+
+const RETRY_MS_MIN = 200;
+const RETRY_MS_MAX = 5_000;
+
+export interface Listener {
+  close(): Promise<void>;
+}
+
+export interface ListenOptions {
+  /** What the pool was made of: the connection is a sibling of the pool's. */
+  connection: pg.ClientConfig;
+  /** A name of ours: it goes into the SQL as it is. */
+  channel: string;
+  onMessage(payload: string): void;
+  /** Connected anew, so announcements may have been missed. */
+  onGap(): void;
+}
+
+export function listen({ connection, channel, onMessage, onGap }: ListenOptions): Listener {
+  let client: pg.Client | null = null;
+  let retry: NodeJS.Timeout | undefined;
+  let retryMs = RETRY_MS_MIN;
+  let closed = false;
+  let connectedBefore = false;
+
+  async function connect(): Promise<void> {
+    const mine = new pg.Client({ ...connection, keepAlive: true });
+    client = mine;
+    mine.on("error", () => {}); // "end" follows
+    mine.once("end", () => {
+      if (client === mine) again();
+    });
+    mine.on("notification", ({ payload }) => onMessage(payload ?? ""));
+    try {
+      await mine.connect();
+      await mine.query(`LISTEN ${channel}`);
+      retryMs = RETRY_MS_MIN;
+      if (connectedBefore) onGap();
+      connectedBefore = true;
+    } catch {
+      again();
+      await mine.end().catch(() => {});
+    }
+  }
+
+  function again(): void {
+    client = null;
+    if (closed) return;
+    clearTimeout(retry);
+    retry = setTimeout(() => void connect(), retryMs).unref();
+    retryMs = Math.min(retryMs * 2, RETRY_MS_MAX);
+  }
+
+  const connecting = connect();
+  return {
+    async close() {
+      closed = true;
+      clearTimeout(retry);
+      await connecting;
+      await client?.end().catch(() => {});
+    },
+  };
+}

@@ -5,6 +5,7 @@ export {
   configVariables,
   parseConfig,
 } from "./config.ts";
+export { lockDataDir } from "./db/data-dir-lock.ts";
 export { type EmbeddedPostgres, startEmbeddedPostgres } from "./db/embedded-postgres.ts";
 export { migrate } from "./db/migrate.ts";
 export { createPool } from "./db/pool.ts";

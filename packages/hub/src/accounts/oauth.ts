@@ -5,36 +5,65 @@
  * configuration puts another server of that kind in their place: any OIDC issuer for Google, an authority with its
  * tenant for Microsoft, GitHub Enterprise for GitHub.
  */
+import { verifyProviderIdToken } from "@better-auth/core/oauth2";
+import {
+  type GoogleOptions,
+  google,
+  type MicrosoftOptions,
+  microsoft,
+} from "@better-auth/core/social-providers";
 import type { BetterAuthOptions } from "better-auth";
 import { genericOAuth } from "better-auth/plugins";
-import type { Config } from "../config.ts";
+import type { Config, OAuthProvider } from "../config.ts";
 
 type OAuth = Config["oauth"];
+type Credentials = NonNullable<OAuth[OAuthProvider]>;
 
 const GITHUB_TIMEOUT_MS = 10_000;
 
 /** For better-auth's `socialProviders`. */
-export function socialProviders({ google, microsoft }: OAuth): BetterAuthOptions["socialProviders"] {
+export function socialProviders(oauth: OAuth): BetterAuthOptions["socialProviders"] {
   return {
-    ...(google &&
-      google.url === null && { google: { clientId: google.clientId, clientSecret: google.clientSecret } }),
-    ...(microsoft && {
-      microsoft: {
-        clientId: microsoft.clientId,
-        clientSecret: microsoft.clientSecret,
-        ...authorityOf(microsoft.url),
-        disableDefaultScope: true,
-        scope: ["openid", "email", "profile"],
-        disableProfilePhoto: true,
-        // Work accounts may have no mailbox. Their name of the same shape is nobody's proof: it is not verified, and
-        // so joins no account that exists.
-        mapProfileToUser: (profile: { email?: string; preferred_username?: string }) =>
-          profile.email === undefined && profile.preferred_username?.includes("@")
-            ? { email: profile.preferred_username, emailVerified: false }
-            : {},
-      },
-    }),
+    ...(oauth.google && oauth.google.url === null && { google: googleOptions(oauth.google) }),
+    ...(oauth.microsoft && { microsoft: microsoftOptions(oauth.microsoft) }),
   };
+}
+
+function googleOptions({ clientId, clientSecret }: Credentials): GoogleOptions {
+  const options: GoogleOptions = { clientId, clientSecret };
+  const provider = google(options);
+  return { ...options, getUserInfo: verified(provider) };
+}
+
+function microsoftOptions({ clientId, clientSecret, url }: Credentials): MicrosoftOptions {
+  const options: MicrosoftOptions = {
+    clientId,
+    clientSecret,
+    ...authorityOf(url),
+    disableDefaultScope: true,
+    scope: ["openid", "email", "profile"],
+    disableProfilePhoto: true,
+    // Work accounts may have no mailbox. Their name of the same shape is nobody's proof: it is not verified, and so
+    // joins no account that exists.
+    mapProfileToUser: (profile) =>
+      profile.email === undefined && profile.preferred_username?.includes("@")
+        ? { email: profile.preferred_username, emailVerified: false }
+        : {},
+  };
+  const provider = microsoft(options);
+  return { ...options, getUserInfo: verified(provider) };
+}
+
+/** better-auth trusts an id token that came straight from the token endpoint; we look at its signature as well. */
+function verified<Tokens extends { idToken?: string | undefined }, Info>(
+  provider: Parameters<typeof verifyProviderIdToken>[0] & {
+    getUserInfo(tokens: Tokens): Promise<Info | null>;
+  },
+) {
+  return async (tokens: Tokens): Promise<Info | null> =>
+    tokens.idToken !== undefined && (await verifyProviderIdToken(provider, tokens.idToken))
+      ? provider.getUserInfo(tokens)
+      : null;
 }
 
 /** For those that `socialProviders` does not cover. */

@@ -1,0 +1,13 @@
+/** `gfe`: one program for operators, providers and consumers. Each command is a file in commands/. */
+import { Command } from "commander";
+import { addChat } from "./commands/chat.ts";
+import { addConfig } from "./commands/config.ts";
+import { addDemo } from "./commands/demo.ts";
+import { addDev } from "./commands/dev.ts";
+import { addHub } from "./commands/hub.ts";
+import { addLedger } from "./commands/ledger.ts";
+import { addUp } from "./commands/up.ts";
+
+const program = new Command("gfe").description("GPU For Everyone: share GPUs, earn and spend credits for inference").version("0.1.0").showHelpAfterError();
+for (const add of [addHub, addUp, addChat, addLedger, addConfig, addDemo, addDev]) add(program);
+await program.parseAsync();

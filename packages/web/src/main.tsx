@@ -1,0 +1,56 @@
+import type { JobState } from "@gfe/sdk";
+import { QueryClientProvider } from "@tanstack/react-query";
+import { createRootRoute, createRoute, createRouter, Link, RouterProvider } from "@tanstack/react-router";
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { queryClient } from "./client.ts";
+import { Device } from "./pages/device.tsx";
+import { Jobs } from "./pages/jobs.tsx";
+import { Keys } from "./pages/keys.tsx";
+import { Landing } from "./pages/landing.tsx";
+import { LedgerPage } from "./pages/ledger.tsx";
+import { Nodes } from "./pages/nodes.tsx";
+import { Playground } from "./pages/playground.tsx";
+import { SignIn } from "./pages/sign-in.tsx";
+import { Page } from "./parts/parts.tsx";
+import { Shell } from "./shell.tsx";
+import "./style.css";
+
+const root = createRootRoute({
+  component: Shell,
+  notFoundComponent: () => (
+    <Page title="There is nothing here">
+      <Link to="/" className="button inline-block">
+        To the start
+      </Link>
+    </Page>
+  ),
+});
+const text = (value: unknown) => (typeof value === "string" && value !== "" ? value : undefined);
+const JOB_STATES = new Set(["running", "completed", "failed", "cancelled"]);
+
+const routes = [
+  createRoute({ getParentRoute: () => root, path: "/", component: Landing }),
+  createRoute({ getParentRoute: () => root, path: "/sign-in", component: SignIn, validateSearch: (search): { back?: string } => ({ back: text(search.back) }) }),
+  createRoute({ getParentRoute: () => root, path: "/playground", component: Playground }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/jobs",
+    component: Jobs,
+    validateSearch: (search): { state?: JobState } => (JOB_STATES.has(String(search.state)) ? { state: search.state as JobState } : {}),
+  }),
+  createRoute({ getParentRoute: () => root, path: "/keys", component: Keys }),
+  createRoute({ getParentRoute: () => root, path: "/nodes", component: Nodes }),
+  createRoute({ getParentRoute: () => root, path: "/device", component: Device, validateSearch: (search): { user_code?: string } => ({ user_code: text(search.user_code) }) }),
+  createRoute({ getParentRoute: () => root, path: "/ledger", component: LedgerPage }),
+] as const;
+
+const router = createRouter({ routeTree: root.addChildren([...routes]) });
+
+createRoot(document.getElementById("root")!).render(
+  <StrictMode>
+    <QueryClientProvider client={queryClient}>
+      <RouterProvider router={router} />
+    </QueryClientProvider>
+  </StrictMode>,
+);

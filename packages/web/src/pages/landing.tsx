@@ -1,0 +1,65 @@
+import type { MarketModel } from "@gfe/sdk";
+import { credits } from "../client.ts";
+import { useLive } from "../live.tsx";
+import { Command, Page, Table } from "../parts/parts.tsx";
+
+export function Landing() {
+  const { market } = useLive();
+  const stats = market?.stats;
+  const numbers: [string, number | undefined][] = [
+    ["nodes online", stats?.nodes_online],
+    ["models", stats?.models],
+    ["running now", stats?.running],
+    ["tokens a second", stats?.tokens_per_second],
+    ["jobs done", stats?.jobs_completed],
+    ["tokens made", stats?.tokens_total],
+  ];
+  return (
+    <Page title="Inference from GPUs of people like you" intro="Point any OpenAI client here and pay for what you get. Or share an idle GPU and earn. Every credit is in a double-entry ledger.">
+      <dl className="grid grid-cols-2 gap-3 sm:grid-cols-3">
+        {numbers.map(([name, value]) => (
+          <div key={name} className="card">
+            <dd className="text-2xl font-semibold tabular-nums">{value?.toLocaleString() ?? "–"}</dd>
+            <dt className="text-sm text-text-2">{name}</dt>
+          </div>
+        ))}
+      </dl>
+      <h2 className="text-xl font-semibold">On offer now</h2>
+      <Table
+        caption="Models on offer"
+        head={["Model", "Nodes", "Free slots", "Context", "From"]}
+        rows={(market?.models ?? []).map((model) => [
+          <span key="name">
+            {model.model} {model.scripted && <span className="rounded bg-overlay px-2 py-0.5 text-xs text-warn">⚠ scripted, no model</span>}
+          </span>,
+          model.nodes,
+          `${model.free_slots} of ${model.slots}`,
+          model.context_length_max.toLocaleString(),
+          priceText(model),
+        ])}
+        empty="No node is online yet. Be the first: the command is below."
+      />
+      <div className="grid gap-4 sm:grid-cols-2">
+        <div className="card space-y-3">
+          <h2 className="text-lg font-semibold">Share a GPU</h2>
+          <p className="text-text-2">Beside Ollama, llama.cpp, vLLM or LM Studio, or with a GGUF file and nothing else.</p>
+          <Command text={`npm run gfe -- up --hub ${window.location.origin}`} />
+        </div>
+        <div className="card space-y-3">
+          <h2 className="text-lg font-semibold">Use one</h2>
+          <p className="text-text-2">Make an API key, then:</p>
+          <Command text={`curl ${window.location.origin}/v1/chat/completions -H "authorization: Bearer $GFE_API_KEY" -H "content-type: application/json" -d '{"model":"${market?.models[0]?.model ?? "MODEL"}","messages":[{"role":"user","content":"Hello"}]}'`} />
+        </div>
+      </div>
+    </Page>
+  );
+}
+
+function priceText({ price_from: price }: MarketModel): string {
+  const parts = [
+    price.per_request !== "0" && `${credits(price.per_request)} a request`,
+    price.per_million_input !== "0" && `${credits(price.per_million_input)} / M in`,
+    price.per_million_output !== "0" && `${credits(price.per_million_output)} / M out`,
+  ].filter(Boolean);
+  return parts.join(" + ") || "free";
+}

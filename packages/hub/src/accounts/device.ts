@@ -12,6 +12,7 @@
  * exchange turns it into an agent token of the same user and ends it at once.
  */
 import { type DeviceRequest, GfeError } from "@gfe/protocol";
+import { isAPIError } from "better-auth/api";
 import type pg from "pg";
 import type { Auth } from "./auth.ts";
 import type { SecretStore } from "./secrets.ts";
@@ -75,26 +76,33 @@ export function createDeviceGrants(auth: Auth, agentTokens: SecretStore, pool: p
     },
 
     async exchange({ deviceCode, clientId, label }) {
-      const { status, body } = await call("/device/token", {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({
-          grant_type: "urn:ietf:params:oauth:grant-type:device_code",
-          device_code: deviceCode,
-          client_id: clientId,
-        }),
-      });
-      if (status !== 200 || typeof body.access_token !== "string")
-        return { type: "refused", error: String(body.error ?? "invalid_grant") };
+      const granted = await redeem(deviceCode, clientId);
+      if ("error" in granted) return { type: "refused", error: granted.error };
       const { rows } = await pool.query<{ userId: string }>(
         `DELETE FROM "session" WHERE "token" = $1 RETURNING "userId"`,
-        [body.access_token],
+        [granted.session],
       );
       if (!rows[0]) throw new Error("the device grant made no session");
       const { secret } = await agentTokens.create(rows[0].userId, { label });
       return { type: "approved", agentToken: secret };
     },
   };
+
+  /** Not through `call`: the code's own pace limits the polling, not how many agents share an address. */
+  async function redeem(
+    device_code: string,
+    client_id: string,
+  ): Promise<{ session: string } | { error: string }> {
+    try {
+      const { access_token } = await auth.api.deviceToken({
+        body: { grant_type: "urn:ietf:params:oauth:grant-type:device_code", device_code, client_id },
+      });
+      return { session: access_token };
+    } catch (error) {
+      if (!isAPIError(error) || error.statusCode >= 500) throw error;
+      return { error: String(error.body?.error ?? "invalid_grant") };
+    }
+  }
 }
 
 const normalised = (userCode: string): string => userCode.replace(/[^a-zA-Z0-9]/g, "").toUpperCase();

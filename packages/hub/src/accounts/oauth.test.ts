@@ -233,3 +233,14 @@ test("what is not set up is not offered", async () => {
     await bare.close();
   }
 });
+
+test("two providers that both vouch for an address lead to one account; one that does not is refused", async () => {
+  const email = "linus@both.test";
+  says("google", email, true);
+  const byGoogle = await whoIs((await signInWith("google")).cookie);
+  says("github", email, true);
+  const byGithub = await whoIs((await signInWith("github")).cookie);
+  expect(byGithub.user.id).toBe(byGoogle.user.id);
+  says("microsoft", email, false);
+  expect((await signInWith("microsoft")).ends.pathname).toBe("/sign-in");
+});

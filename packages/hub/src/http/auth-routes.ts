@@ -1,7 +1,6 @@
-/** Hands /api/auth/* to accounts/, with the caller's address in a header that no caller can set. */
+/** Hands /api/auth/* to accounts/. */
 import type { FastifyInstance } from "fastify";
 import type { Accounts } from "../accounts/accounts.ts";
-import { CLIENT_ADDRESS_HEADER } from "../accounts/auth.ts";
 import { webHeaders } from "./rest/rest.ts";
 
 const BODY_LIMIT_BYTES = 64 * 1024;
@@ -16,7 +15,6 @@ export function registerAuth(app: FastifyInstance, accounts: Accounts, baseUrl: 
     );
     scope.all("/api/auth/*", { schema: { hide: true } }, async (request, reply) => {
       const headers = webHeaders(request);
-      headers.set(CLIENT_ADDRESS_HEADER, request.ip);
       headers.delete("content-length");
       const body = typeof request.body === "string" && request.body !== "" ? request.body : null;
       const response = await accounts.handle(

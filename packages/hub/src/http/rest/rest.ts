@@ -22,6 +22,7 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import type pg from "pg";
 import { z } from "zod";
 import type { Accounts, Caller, Principal } from "../../accounts/accounts.ts";
+import { CLIENT_ADDRESS_HEADER } from "../../accounts/auth.ts";
 import type { StoredSecret } from "../../accounts/secrets.ts";
 import type { Books } from "../../billing/books.ts";
 import { getJob, listJobs } from "../../jobs/job-queries.ts";
@@ -43,11 +44,13 @@ export function callerOf(request: FastifyRequest): Caller {
   return { headers: webHeaders(request), method: request.method };
 }
 
+/** The headers of a request, with the caller's address in one that no caller can set. */
 export function webHeaders(request: FastifyRequest): Headers {
   const headers = new Headers();
   for (const [name, value] of Object.entries(request.headers)) {
     if (value !== undefined) headers.set(name, Array.isArray(value) ? value.join(", ") : value);
   }
+  headers.set(CLIENT_ADDRESS_HEADER, request.ip);
   return headers;
 }
 

@@ -1,0 +1,298 @@
+/**
+ * A node at work: finds its engines, joins its hub, serves, and leaves in good order.
+ *
+ *   starting ──joined──► serving ◄──► disconnected (the link tries again by itself)
+ *                           ├── drain() ──► draining ──idle, or its bound──► ended
+ *                           ├── stop() ───► ended (what runs is aborted)
+ *                           └── a fault of the link ──► ended
+ */
+import {
+  type Announcement,
+  DEFAULT_PRICE,
+  type Gpu,
+  type ModelOffer,
+  OFFER_LIMITS,
+  type Signer,
+} from "@gfe/protocol";
+import { createCatalogue, type PriceList } from "./catalogue.ts";
+import { type DetectOptions, detectEngines } from "./engines/detect.ts";
+import type { Engine } from "./engines/engine.ts";
+import { AgentError } from "./errors.ts";
+import type { Host } from "./host.ts";
+import { parseHubAddress } from "./hub-address.ts";
+import { createHubRecords } from "./hub-records.ts";
+import { loadIdentity } from "./identity.ts";
+import { AGENT_LIMITS } from "./limits.ts";
+import { createLink, type Link, type LinkCounters } from "./link.ts";
+import { probeGpus } from "./probe.ts";
+import { type AttemptReport, createRunner, type Runner } from "./runner.ts";
+
+export type AgentEvent =
+  | { type: "engines"; engines: { kind: string; label: string; models: number; error: string | null }[] }
+  | { type: "offers"; models: readonly ModelOffer[] }
+  | { type: "joined"; nodeId: string; hubKey: string }
+  | { type: "disconnected"; reason: string }
+  | { type: "waiting"; delayMs: number; reason: string }
+  | { type: "attempt.started"; attempt: string; model: string }
+  | ({ type: "attempt.ended" } & AttemptReport)
+  | { type: "refused"; code: string; message: string }
+  | { type: "draining"; running: number }
+  | { type: "ended"; reason: ExitReason };
+
+export type ExitReason = { type: "stopped" } | { type: "drained" } | { type: "fault"; error: AgentError };
+
+export interface AgentOptions {
+  host: Host;
+  hubUrl: string;
+  token: string;
+  /** The engines to serve; found by themselves where not given. */
+  engines?: readonly Engine[];
+  /** Where to look for engines; used with or without `engines`, and not at all when only `engines` is given. */
+  detect?: DetectOptions;
+  prices?: PriceList;
+  /** Which models to offer; all unless given. */
+  offers?: (model: string) => boolean;
+  /** Attempts at once, over all models; the sum of their slots unless given. */
+  slots?: number;
+  /** The node's name; the host's unless given. */
+  name?: string;
+  gpus?: readonly Gpu[];
+  /** A node key of one's own instead of the one in the configuration directory. */
+  signer?: Signer;
+  allowInsecure?: boolean;
+  refreshMs?: number;
+  onEvent?: (event: AgentEvent) => void;
+  /** Ends the agent, also while it waits for its first join. */
+  signal?: AbortSignal;
+}
+
+export interface Agent {
+  readonly nodeId: string;
+  readonly running: number;
+  readonly offers: readonly ModelOffer[];
+  readonly counters: Readonly<LinkCounters>;
+  /** Looks at the engines now instead of at the next turn. */
+  refresh(): Promise<void>;
+  /** Takes no more work, waits for what runs up to a bound, then ends. */
+  drain(timeoutMs?: number): Promise<void>;
+  /** Aborts what runs and ends. */
+  stop(): Promise<void>;
+  /** Resolves at the end, whatever its reason; never rejects. */
+  readonly done: Promise<ExitReason>;
+}
+
+/**
+ * Resolves when the node has joined its hub for the first time; a hub that is away is waited for. Rejects with
+ * AgentError on what waiting can't mend: a token that is unknown, a hub whose key has changed.
+ */
+export async function startAgent(options: AgentOptions): Promise<Agent> {
+  const { host, prices = { default: DEFAULT_PRICE }, onEvent = () => {} } = options;
+  const address = parseHubAddress(options.hubUrl, options.allowInsecure);
+  const records = createHubRecords(host);
+  const looks = options.engines === undefined || options.detect !== undefined;
+  const [signer, record, gpus, detected] = await Promise.all([
+    options.signer ?? loadIdentity(host),
+    records.get(address.origin),
+    options.gpus ?? probeGpus(host),
+    looks ? detectEngines(host, options.detect) : [],
+  ]);
+  const catalogue = createCatalogue({
+    engines: [...(options.engines ?? []), ...detected],
+    prices,
+    log: host.log,
+    ...(options.offers ? { offers: options.offers } : {}),
+  });
+  const slots = () =>
+    Math.max(1, Math.min(options.slots ?? sumOfSlots(catalogue.offers), OFFER_LIMITS.slotsPerModel));
+  const name = (options.name ?? host.hostName).replace(/\p{Cc}/gu, "").slice(0, 80) || "node";
+  const announcement = (): Announcement => ({
+    name,
+    gpus: [...gpus],
+    slots: slots(),
+    models: [...catalogue.offers],
+  });
+
+  let nodeId = "";
+  let ending: ExitReason | null = null;
+  let draining = false;
+  let callOffRefresh = () => {};
+  let refreshing: Promise<void> | null = null;
+  const lookup = new AbortController();
+  const done = Promise.withResolvers<ExitReason>();
+  const first = Promise.withResolvers<void>();
+  first.promise.catch(() => {}); // it may fail before anyone waits for it
+
+  const announce = (): void => {
+    onEvent({ type: "offers", models: catalogue.offers });
+    link.send({ type: "announce", announcement: announcement() });
+  };
+
+  const runner: Runner = createRunner({
+    host,
+    signer,
+    slots,
+    place: catalogue.place,
+    onStarted: (attempt) => onEvent({ type: "attempt.started", ...attempt }),
+    onEnded: (report) => onEvent({ type: "attempt.ended", ...report }),
+    onEngineGone: (engine) => catalogue.withdraw(engine) && announce(),
+  });
+
+  const link: Link = createLink({
+    host,
+    address,
+    token: options.token,
+    signer,
+    pinnedKey: record.key,
+    announcement,
+    running: () => runner.running,
+    events: {
+      pin: (key) => records.put(address.origin, { key }),
+      joined(grant) {
+        nodeId = grant.node_id;
+        if (draining) link.send({ type: "drain", draining: true });
+        onEvent({ type: "joined", nodeId, hubKey: grant.hub_key });
+        first.resolve();
+      },
+      frame(frame, outlet) {
+        switch (frame.type) {
+          case "attempt.start":
+            return runner.start(frame, outlet);
+          case "attempt.cancel":
+            return runner.cancel(frame.attempt);
+          case "attempt.pause":
+            return runner.pause(frame.attempt);
+          case "attempt.resume":
+            return runner.resume(frame.attempt);
+          case "refused":
+            host.log.warn(
+              { code: frame.code, problem: frame.message },
+              "the hub refused a frame of this agent",
+            );
+            return onEvent({ type: "refused", code: frame.code, message: frame.message });
+        }
+      },
+      lost(reason) {
+        // The hub has failed over already: whoever asked is served elsewhere, or has an error.
+        runner.abortAll({ code: "cancelled", message: "the connection to the hub was lost" });
+        onEvent({ type: "disconnected", reason });
+      },
+      waiting: (delayMs, reason) => onEvent({ type: "waiting", delayMs, reason }),
+      ended(error) {
+        void finish(error.code === "stopped" && ending ? ending : { type: "fault", error });
+      },
+    },
+  });
+
+  async function finish(reason: ExitReason): Promise<void> {
+    ending ??= reason;
+    callOffRefresh();
+    lookup.abort();
+    options.signal?.removeEventListener("abort", onAbort);
+    runner.abortAll({ code: "cancelled", message: "the agent ends" });
+    await runner.idle();
+    await Promise.allSettled(catalogue.engines.map(({ engine }) => engine.close?.()));
+    first.reject(reason.type === "fault" ? reason.error : new AgentError("stopped", "the agent was stopped"));
+    onEvent({ type: "ended", reason });
+    done.resolve(reason);
+  }
+
+  /** Tells the hub first, so that it sends nothing more, and every end is sent before the socket closes. */
+  async function leave(reason: ExitReason, timeoutMs: number): Promise<void> {
+    if (draining || ending) return void (await done.promise);
+    draining = true;
+    runner.setDraining(true);
+    link.send({ type: "drain", draining: true });
+    onEvent({ type: "draining", running: runner.running });
+    if (reason.type === "drained") await atMost(host, timeoutMs, runner.idle());
+    runner.abortAll({ code: "draining", message: "the node is shutting down" });
+    await atMost(host, AGENT_LIMITS.stopMs, runner.idle());
+    ending ??= reason;
+    link.stop("the agent ends");
+    await done.promise;
+  }
+
+  const onAbort = () => void leave({ type: "stopped" }, 0);
+
+  async function look(): Promise<void> {
+    // Engines that were started after the agent are found too, as long as it looks by itself.
+    if (looks && catalogue.engines.every(({ models }) => models.length === 0)) {
+      const known = new Set(catalogue.engines.map(({ engine }) => engine.label));
+      const found = await detectEngines(host, options.detect);
+      catalogue.add(found.filter(({ label }) => !known.has(label)));
+    }
+    const changed = await catalogue.refresh(lookup.signal);
+    if (ending) return;
+    if (changed) {
+      onEvent({ type: "engines", engines: catalogue.engines.map(describe) });
+      announce();
+    }
+  }
+
+  function refresh(): Promise<void> {
+    refreshing ??= look().finally(() => {
+      refreshing = null;
+    });
+    return refreshing;
+  }
+
+  function refreshLater(): void {
+    if (ending) return;
+    callOffRefresh = host.after(options.refreshMs ?? AGENT_LIMITS.refreshMs, () => {
+      void refresh().then(refreshLater, refreshLater);
+    });
+  }
+
+  await catalogue.refresh(options.signal);
+  onEvent({ type: "engines", engines: catalogue.engines.map(describe) });
+  options.signal?.throwIfAborted();
+  options.signal?.addEventListener("abort", onAbort, { once: true });
+  refreshLater();
+  link.start();
+  await first.promise;
+
+  return {
+    get nodeId() {
+      return nodeId;
+    },
+    get running() {
+      return runner.running;
+    },
+    get offers() {
+      return catalogue.offers;
+    },
+    counters: link.counters,
+    refresh,
+    drain: (timeoutMs = AGENT_LIMITS.drainMs) => leave({ type: "drained" }, timeoutMs),
+    stop: () => leave({ type: "stopped" }, 0),
+    done: done.promise,
+  };
+}
+
+const describe = ({
+  engine,
+  models,
+  error,
+}: {
+  engine: Engine;
+  models: unknown[];
+  error: string | null;
+}) => ({
+  kind: engine.kind,
+  label: engine.label,
+  models: models.length,
+  error,
+});
+
+const sumOfSlots = (offers: readonly ModelOffer[]): number =>
+  offers.reduce((sum, { slots }) => sum + slots, 0);
+
+/** Resolves with `work` or after `ms`, whichever is first. */
+function atMost(host: Pick<Host, "after">, ms: number, work: Promise<void>): Promise<void> {
+  return new Promise((resolve) => {
+    const callOff = host.after(ms, resolve);
+    void work.then(() => {
+      callOff();
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,96 @@
+/** Reading what another program says, never more than a bound of it. */
+import type { HttpResponse } from "./host.ts";
+
+export class BodyTooLarge extends Error {
+  constructor(limitBytes: number) {
+    super(`the answer is larger than ${limitBytes} bytes`);
+    this.name = "BodyTooLarge";
+  }
+}
+
+/** The whole body. Rejects with BodyTooLarge at the bound. */
+export async function readText(response: HttpResponse, limitBytes: number): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  let size = 0;
+  for await (const chunk of response.body) {
+    size += chunk.byteLength;
+    if (size > limitBytes) {
+      response.cancel();
+      throw new BodyTooLarge(limitBytes);
+    }
+    text += decoder.decode(chunk, { stream: true });
+  }
+  return text + decoder.decode();
+}
+
+/** The body as JSON; undefined where it is none. */
+export async function readJson(response: HttpResponse, limitBytes: number): Promise<unknown> {
+  return parseJson(await readText(response, limitBytes));
+}
+
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+const LINE_FEED = 10;
+
+/**
+ * The lines of a body, without their ends, empty ones left out. Lines are cut at bytes and decoded whole, so a code
+ * point that two chunks share arrives in one piece. The lines of one chunk come together.
+ */
+export async function* readLines(
+  response: HttpResponse,
+  limits: { lineBytes: number; streamBytes: number },
+): AsyncGenerator<string[], void, void> {
+  const decoder = new TextDecoder();
+  let rest: Uint8Array[] = [];
+  let restBytes = 0;
+  let total = 0;
+  try {
+    for await (const chunk of response.body) {
+      total += chunk.byteLength;
+      if (total > limits.streamBytes) throw new BodyTooLarge(limits.streamBytes);
+      const lines: string[] = [];
+      let from = 0;
+      for (let end = chunk.indexOf(LINE_FEED); end !== -1; end = chunk.indexOf(LINE_FEED, from)) {
+        const last = chunk.subarray(from, end);
+        if (restBytes + last.byteLength > limits.lineBytes) throw new BodyTooLarge(limits.lineBytes);
+        pushLine(lines, decoder.decode(rest.length === 0 ? last : concat([...rest, last])));
+        rest = [];
+        restBytes = 0;
+        from = end + 1;
+      }
+      if (from < chunk.byteLength) {
+        restBytes += chunk.byteLength - from;
+        if (restBytes > limits.lineBytes) throw new BodyTooLarge(limits.lineBytes);
+        rest.push(chunk.slice(from));
+      }
+      if (lines.length > 0) yield lines;
+    }
+    const lines: string[] = [];
+    if (restBytes > 0) pushLine(lines, decoder.decode(concat(rest)));
+    if (lines.length > 0) yield lines;
+  } finally {
+    response.cancel();
+  }
+}
+
+function pushLine(lines: string[], line: string): void {
+  const text = line.endsWith("\r") ? line.slice(0, -1) : line;
+  if (text !== "") lines.push(text);
+}
+
+function concat(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.byteLength;
+  }
+  return whole;
+}

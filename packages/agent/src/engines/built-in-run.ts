@@ -1,0 +1,196 @@
+/** One attempt on the built-in engine. Counts are exact: the sequence meters every token, also of an aborted attempt. */
+import type { FinishReason } from "@gfe/protocol";
+import type { ChatHistoryItem, LlamaContextSequence, LlamaGrammar } from "node-llama-cpp";
+import type { BuiltInModel } from "./built-in-model.ts";
+import { type EngineAttempt, type EngineOutcome, type EngineSink, encodeVector, failed } from "./engine.ts";
+import {
+  type ChatRequest,
+  type CompletionRequest,
+  chatRequestSchema,
+  completionRequestSchema,
+  embeddingsRequestSchema,
+  imagesOf,
+  stopsOf,
+  textOf,
+} from "./requests.ts";
+
+/** What llama.cpp's own server takes where a request names none. */
+const SAMPLING = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05 } as const;
+const OUTPUT_TOKENS_DEFAULT = 1024;
+/** Tokens back that the penalties look. */
+const PENALTY_WINDOW = 64;
+
+export async function runBuiltIn(
+  model: BuiltInModel,
+  attempt: EngineAttempt,
+  sink: EngineSink,
+  signal: AbortSignal,
+): Promise<EngineOutcome> {
+  const schema = {
+    chat: chatRequestSchema,
+    completion: completionRequestSchema,
+    embedding: embeddingsRequestSchema,
+  }[attempt.kind];
+  const parsed = schema.safeParse(attempt.body);
+  if (!parsed.success) return failed("engine_refused", parsed.error.issues[0]?.message ?? "malformed body");
+  if ("input" in parsed.data) return embed(model, parsed.data.input, sink, signal);
+  const request = parsed.data;
+  const refused = unsupported(request);
+  if (refused) return refused;
+  const inputTokens = countInput(model, request);
+  const room = model.contextSize - inputTokens - 1;
+  if (room < 1)
+    return failed(
+      "context_length_exceeded",
+      `the prompt has ${inputTokens} tokens, the context holds ${model.contextSize}`,
+    );
+  const sequence = await model.acquire(signal);
+  const before = sequence.tokenMeter.getState();
+  try {
+    signal.throwIfAborted();
+    const maxTokens = Math.min(request.max_tokens ?? OUTPUT_TOKENS_DEFAULT, room);
+    const finish = await generate(model, sequence, request, maxTokens, sink, signal);
+    const used = sequence.tokenMeter.diff(before);
+    return {
+      type: "done",
+      finish: [finish],
+      usage: {
+        inputTokens,
+        outputTokens: used.usedOutputTokens,
+        cachedInputTokens: Math.max(0, inputTokens - used.usedInputTokens),
+      },
+    };
+  } catch (error) {
+    const used = sequence.tokenMeter.diff(before);
+    const usage = { inputTokens, outputTokens: used.usedOutputTokens };
+    const message = error instanceof Error ? error.message : "the model failed";
+    return failed(signal.aborted ? "cancelled" : "engine_error", message, usage);
+  } finally {
+    model.release(sequence);
+  }
+}
+
+function unsupported(request: ChatRequest | CompletionRequest): EngineOutcome | null {
+  const no = (what: string) => failed("unsupported", `${what}: the built-in engine has none`);
+  if ((request.n ?? 1) > 1) return no("n above 1");
+  if (request.logit_bias) return no("logit_bias");
+  if (!("messages" in request)) return null;
+  if (request.tools?.length && request.tool_choice !== "none") return no("tools");
+  if (request.logprobs) return no("logprobs");
+  if (request.messages.some(({ content }) => imagesOf(content).length > 0)) return no("images");
+  return null;
+}
+
+async function generate(
+  { library, llama, chatWrapper }: BuiltInModel,
+  sequence: LlamaContextSequence,
+  request: ChatRequest | CompletionRequest,
+  maxTokens: number,
+  sink: EngineSink,
+  signal: AbortSignal,
+): Promise<FinishReason> {
+  const options = { ...samplingOf(request), maxTokens, signal, stopOnAbortSignal: true };
+  const reasonOf = (stopReason: string): FinishReason => (stopReason === "maxTokens" ? "length" : "stop");
+  if (!("messages" in request)) {
+    const completion = new library.LlamaCompletion({ contextSequence: sequence, autoDisposeSequence: false });
+    const onTextChunk = (text: string) => sink.text(text);
+    const { metadata } = await completion
+      .generateCompletionWithMeta(request.prompt, { ...options, disableContextShift: true, onTextChunk })
+      .finally(() => completion.dispose({ disposeSequence: false }));
+    signal.throwIfAborted();
+    return reasonOf(metadata.stopReason);
+  }
+  const grammar = await grammarOf(library, llama, request.response_format);
+  const chat = new library.LlamaChat({ contextSequence: sequence, chatWrapper, autoDisposeSequence: false });
+  const { metadata } = await chat
+    .generateResponse(historyOf(request), {
+      ...options,
+      ...(grammar ? { grammar } : {}),
+      onResponseChunk({ type, text }) {
+        if (text === "") return;
+        if (type === "segment") sink.reasoning(text);
+        else sink.text(text);
+      },
+    })
+    .finally(() => chat.dispose({ disposeSequence: false }));
+  signal.throwIfAborted();
+  return reasonOf(metadata.stopReason);
+}
+
+type Library = BuiltInModel["library"];
+
+async function grammarOf(
+  { LlamaGrammar }: Library,
+  llama: BuiltInModel["llama"],
+  format: ChatRequest["response_format"],
+): Promise<LlamaGrammar | null> {
+  if (!format || format.type === "text") return null;
+  const schema = format.type === "json_schema" ? format.json_schema.schema : undefined;
+  if (!schema) return LlamaGrammar.getFor(llama, "json");
+  return llama.createGrammarForJsonSchema(schema as Parameters<typeof llama.createGrammarForJsonSchema>[0]);
+}
+
+function samplingOf(request: ChatRequest | CompletionRequest) {
+  const temperature = request.temperature ?? SAMPLING.temperature;
+  const penalised =
+    request.repeat_penalty !== undefined ||
+    request.presence_penalty !== undefined ||
+    request.frequency_penalty !== undefined;
+  return {
+    temperature,
+    topK: request.top_k ?? SAMPLING.topK,
+    topP: request.top_p ?? SAMPLING.topP,
+    minP: request.min_p ?? SAMPLING.minP,
+    ...(request.seed === undefined ? {} : { seed: request.seed >>> 0 }),
+    customStopTriggers: stopsOf(request.stop),
+    repeatPenalty: penalised
+      ? {
+          lastTokens: PENALTY_WINDOW,
+          penalty: request.repeat_penalty ?? 1,
+          presencePenalty: request.presence_penalty ?? 0,
+          frequencyPenalty: request.frequency_penalty ?? 0,
+        }
+      : (false as const),
+  };
+}
+
+/** The last item is the answer that is to be written. */
+function historyOf({ messages }: ChatRequest): ChatHistoryItem[] {
+  const history: ChatHistoryItem[] = messages.map(({ role, content }) => {
+    const text = textOf(content);
+    if (role === "assistant") return { type: "model", response: [text] };
+    return { type: role === "user" || role === "tool" ? "user" : "system", text };
+  });
+  return [...history, { type: "model", response: [] }];
+}
+
+function countInput({ model, chatWrapper }: BuiltInModel, request: ChatRequest | CompletionRequest): number {
+  if ("messages" in request) {
+    const { contextText } = chatWrapper.generateContextState({ chatHistory: historyOf(request) });
+    return contextText.tokenize(model.tokenizer).length;
+  }
+  return model.tokenize(request.prompt).length + (model.tokens.shouldPrependBosToken ? 1 : 0);
+}
+
+async function embed(
+  model: BuiltInModel,
+  inputs: readonly string[],
+  sink: EngineSink,
+  signal: AbortSignal,
+): Promise<EngineOutcome> {
+  const context = await model.embeddingContext();
+  let inputTokens = 0;
+  for (const input of inputs) {
+    signal.throwIfAborted();
+    const tokens = model.model.tokenize(input);
+    if (tokens.length >= model.contextSize)
+      return failed(
+        "context_length_exceeded",
+        `an input has ${tokens.length} tokens, the context holds ${model.contextSize}`,
+      );
+    inputTokens += tokens.length;
+    const { vector } = await context.getEmbeddingFor(tokens);
+    sink.embeddings([encodeVector(vector)]);
+  }
+  return { type: "done", finish: [], usage: { inputTokens, outputTokens: 0 } };
+}

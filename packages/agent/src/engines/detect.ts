@@ -1,0 +1,139 @@
+/**
+ * Which engines run on this machine. Engines share ports, so each address is asked what it is, and told by the body
+ * of its answer, the most particular first. Our own hub, which also speaks Ollama and OpenAI, is never an engine.
+ */
+import type { Capability } from "@gfe/protocol";
+import { z } from "zod";
+import { parseJson, readText } from "../body.ts";
+import { type Host, limitedSignal } from "../host.ts";
+import { DETECT_LIMITS } from "../limits.ts";
+import type { Engine } from "./engine.ts";
+import { createOllamaEngine, OLLAMA_PORT } from "./ollama.ts";
+import { createOpenAiEngine, type OpenAiKind } from "./openai-compatible.ts";
+
+export const DEFAULT_PORTS = [OLLAMA_PORT, 8080, 8000, 1234] as const;
+
+export interface DetectOptions {
+  /** Addresses of engines; they are looked at before the default ports. */
+  urls?: readonly string[];
+  /** Ports of this machine to look at; [] looks at `urls` only. */
+  ports?: readonly number[];
+  apiKey?: string;
+  /** Attempts at once with one model, for every engine found. */
+  slots?: number;
+  capabilities?: Capability[];
+  contextLengthMax?: number;
+}
+
+type DetectHost = Pick<Host, "http" | "after" | "env">;
+export type Detected = "ollama" | OpenAiKind | "hub" | "nothing";
+
+/** Looks at every address at once; the engines come in the order of the addresses. */
+export async function detectEngines(host: DetectHost, options: DetectOptions = {}): Promise<Engine[]> {
+  const addresses = addressesOf(host, options);
+  const kinds = await Promise.all(addresses.map((url) => identifyEngine(host, url, options.apiKey)));
+  return addresses.flatMap((url, index) => {
+    const engine = engineOf(host, url, kinds[index]!, options);
+    return engine ? [engine] : [];
+  });
+}
+
+function engineOf(host: DetectHost, baseUrl: string, kind: Detected, options: DetectOptions): Engine | null {
+  const { apiKey, slots, capabilities, contextLengthMax } = options;
+  if (kind === "hub" || kind === "nothing") return null;
+  if (kind === "ollama") {
+    const parallel = slots ?? (Number(host.env.OLLAMA_NUM_PARALLEL) || undefined);
+    const context = contextLengthMax ?? (Number(host.env.OLLAMA_CONTEXT_LENGTH) || undefined);
+    return createOllamaEngine({
+      host,
+      baseUrl,
+      ...(parallel === undefined ? {} : { slots: parallel }),
+      ...(context === undefined ? {} : { contextLengthMax: context }),
+    });
+  }
+  return createOpenAiEngine({
+    host,
+    kind,
+    address: { baseUrl, ...(apiKey === undefined ? {} : { apiKey }) },
+    ...(slots === undefined ? {} : { slots }),
+    ...(capabilities === undefined ? {} : { capabilities }),
+  });
+}
+
+function addressesOf({ env }: DetectHost, { urls = [], ports = DEFAULT_PORTS }: DetectOptions): string[] {
+  const told = [...urls];
+  if (env.OLLAMA_HOST && ports.length > 0) told.push(ollamaAddress(env.OLLAMA_HOST));
+  const found = told.map(normalise).filter((url) => url !== null);
+  for (const port of ports) found.push(`http://127.0.0.1:${port}`);
+  // `localhost` is the same engine once more.
+  const seen = new Set<string>();
+  return found
+    .filter((url) => {
+      const key = url.replace("//localhost", "//127.0.0.1");
+      return seen.has(key) ? false : seen.add(key);
+    })
+    .slice(0, DETECT_LIMITS.addresses);
+}
+
+/** OLLAMA_HOST as Ollama reads it: scheme and port may be missing; 0.0.0.0 is where it listens, not where to call. */
+function ollamaAddress(value: string): string {
+  const withScheme = /^https?:\/\//.test(value)
+    ? value
+    : `http://${value.startsWith(":") ? "127.0.0.1" : ""}${value}`;
+  const hasPort = /:\d+\/?$/.test(withScheme);
+  const defaultPort = /^https?:\/\//.test(value) ? "" : `:${OLLAMA_PORT}`;
+  return `${withScheme.replace(/\/$/, "")}${hasPort ? "" : defaultPort}`.replace("//0.0.0.0", "//127.0.0.1");
+}
+
+/** `…/v1/` is how many write it. Null where it is no http address. */
+function normalise(text: string): string | null {
+  const url = URL.parse(/^https?:\/\//.test(text) ? text : `http://${text}`);
+  if (!url || url.username || url.password) return null;
+  return `${url.origin}${url.pathname.replace(/\/+$/, "").replace(/\/v1$/, "")}`;
+}
+
+const hubSchema = z.object({ hub_key: z.string() });
+const koboldSchema = z.object({ result: z.literal("KoboldCpp") });
+const propsSchema = z.object({ build_info: z.string() });
+const vllmSchema = z.object({ data: z.array(z.object({ owned_by: z.string() })).min(1) });
+const studioSchema = z.object({ models: z.array(z.object({ key: z.string(), type: z.string() })) });
+const listSchema = z.object({ object: z.literal("list").optional(), data: z.array(z.unknown()) });
+
+/** What answers at an address. All questions go at once: most answers are a quick 404. */
+export async function identifyEngine(host: DetectHost, baseUrl: string, apiKey?: string): Promise<Detected> {
+  const { signal, release } = limitedSignal(host, DETECT_LIMITS.timeoutMs);
+  const headers: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
+  const ask = async (path: string): Promise<string | null> => {
+    try {
+      const response = await host.http({ url: baseUrl + path, headers, signal });
+      if (response.status === 200) return await readText(response, DETECT_LIMITS.bodyBytes);
+      response.cancel();
+      return null;
+    } catch {
+      return null;
+    }
+  };
+  try {
+    const [root, hub, ready, kobold, props, models, studio] = await Promise.all([
+      ask("/"),
+      ask("/api/v1/config"),
+      ask("/readyz"),
+      ask("/api/extra/version"),
+      ask("/props"),
+      ask("/v1/models"),
+      ask("/api/v1/models"),
+    ]);
+    const is = (schema: z.ZodType, body: string | null) =>
+      body !== null && schema.safeParse(parseJson(body)).success;
+    if (is(hubSchema, hub)) return "hub";
+    const speaksOpenAi = is(listSchema, models);
+    if (speaksOpenAi && (ready !== null || is(koboldSchema, kobold))) return "openai-compatible";
+    if (speaksOpenAi && is(propsSchema, props)) return "llama.cpp";
+    if (is(vllmSchema, models) && /"owned_by":\s*"vllm"/.test(models ?? "")) return "vllm";
+    if (speaksOpenAi && is(studioSchema, studio)) return "lm-studio";
+    if (root?.startsWith("Ollama is running")) return "ollama";
+    return speaksOpenAi ? "openai-compatible" : "nothing";
+  } finally {
+    release();
+  }
+}

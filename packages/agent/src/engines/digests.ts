@@ -1,0 +1,33 @@
+/** SHA-256 of model files, remembered by path, size and time of change: hashing 40 GB at every start is no option. */
+import { z } from "zod";
+import { parseJson } from "../body.ts";
+import type { FileFacts, Host } from "../host.ts";
+
+const CACHE_FILE = "digests.json";
+const ENTRIES_MAX = 1000;
+const cacheSchema = z.record(
+  z.string(),
+  z.object({ size: z.number(), modified_ms: z.number(), sha256: z.string().regex(/^[0-9a-f]{64}$/) }),
+);
+
+/** `sha256:…` of a file; `facts` are its present ones. */
+export async function digestOfFile(
+  { files, directories }: Pick<Host, "files" | "directories">,
+  path: string,
+  facts: FileFacts,
+): Promise<string> {
+  const cachePath = files.join(directories.state, CACHE_FILE);
+  const bytes = await files.read(cachePath);
+  const cache = cacheSchema.safeParse(bytes && parseJson(new TextDecoder().decode(bytes))).data ?? {};
+  const known = cache[path];
+  if (known?.size === facts.sizeBytes && known.modified_ms === facts.modifiedMs)
+    return `sha256:${known.sha256}`;
+  const sha256 = await files.sha256(path);
+  const kept = Object.entries(cache).slice(-ENTRIES_MAX);
+  const entry = { size: facts.sizeBytes, modified_ms: facts.modifiedMs, sha256 };
+  await files.makeDirectory(directories.state, 0o700);
+  await files.write(cachePath, JSON.stringify({ ...Object.fromEntries(kept), [path]: entry }), {
+    mode: 0o600,
+  });
+  return `sha256:${sha256}`;
+}

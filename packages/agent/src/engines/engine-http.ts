@@ -1,0 +1,181 @@
+/** How the agent talks to an engine over HTTP: bounded inquiries, bounded streams, refusals in one shape. */
+import type { AttemptFailure } from "@gfe/protocol";
+import { parseJson, readJson, readLines, readText } from "../body.ts";
+import { type Host, type HttpResponse, limitedSignal } from "../host.ts";
+import { ENGINE_LIMITS } from "../limits.ts";
+import { EngineGone, type EngineOutcome, failed } from "./engine.ts";
+
+export type EngineHost = Pick<Host, "http" | "after">;
+
+export interface EngineAddress {
+  /** `http://127.0.0.1:11434`, no slash at its end. */
+  baseUrl: string;
+  /** Sent as a Bearer header where the engine asks for one. */
+  apiKey?: string;
+}
+
+const headersOf = ({ apiKey }: EngineAddress): Record<string, string> =>
+  apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
+
+/** One JSON answer. Null for any status but 200. Rejects with EngineGone where nothing listens. */
+export async function inquire(
+  host: EngineHost,
+  address: EngineAddress,
+  path: string,
+  options: { body?: object; signal?: AbortSignal; timeoutMs?: number } = {},
+): Promise<unknown> {
+  const { signal, release } = limitedSignal(
+    host,
+    options.timeoutMs ?? ENGINE_LIMITS.inquiryMs,
+    options.signal,
+  );
+  try {
+    const response = await host.http({
+      url: address.baseUrl + path,
+      headers: headersOf(address),
+      ...(options.body ? { method: "POST" as const, body: JSON.stringify(options.body) } : {}),
+      signal,
+    });
+    if (response.status === 200) return await readJson(response, ENGINE_LIMITS.jsonBytes);
+    response.cancel();
+    return null;
+  } catch (error) {
+    throw goneOr(error, address.baseUrl);
+  } finally {
+    release();
+  }
+}
+
+function goneOr(error: unknown, label: string): unknown {
+  const code = (error as { code?: unknown } | null)?.code;
+  return code === "ECONNREFUSED" || code === "ENOTFOUND" || code === "EHOSTUNREACH"
+    ? new EngineGone(label, { cause: error })
+    : error;
+}
+
+export interface Exchange {
+  host: EngineHost;
+  address: EngineAddress;
+  path: string;
+  body: object;
+  signal: AbortSignal;
+}
+
+/** Posts an attempt; a refusal comes back as its outcome. */
+export async function post(exchange: Exchange): Promise<HttpResponse | EngineOutcome> {
+  const { host, address, path, body, signal } = exchange;
+  let response: HttpResponse;
+  try {
+    response = await host.http({
+      url: address.baseUrl + path,
+      method: "POST",
+      headers: headersOf(address),
+      body: JSON.stringify(body),
+      signal,
+    });
+  } catch (error) {
+    throw goneOr(error, address.baseUrl);
+  }
+  if (response.status === 200) return response;
+  const text = await readText(response, ENGINE_LIMITS.jsonBytes).catch(() => "");
+  return refusal(response.status, errorText(parseJson(text)) ?? text);
+}
+
+export const isOutcome = (value: HttpResponse | EngineOutcome): value is EngineOutcome => "type" in value;
+
+/**
+ * Feeds each line to `onLine` until it answers with an outcome. Waits while the hub wants no more; gives up on an
+ * engine that says nothing for too long. Rejects with the signal's reason when it is aborted.
+ */
+export async function readStream(
+  host: EngineHost,
+  response: HttpResponse,
+  options: { signal: AbortSignal; ready(): Promise<void> | undefined },
+  onLine: (line: string) => EngineOutcome | null,
+): Promise<EngineOutcome> {
+  const silence = createSilence(host, () => response.cancel());
+  try {
+    for await (const lines of readLines(response, ENGINE_LIMITS)) {
+      silence.heard();
+      for (const line of lines) {
+        const outcome = onLine(line);
+        if (outcome) return outcome;
+      }
+      const wait = options.ready();
+      if (wait) {
+        silence.rest();
+        await wait;
+        silence.heard();
+      }
+    }
+    return failed(
+      "engine_error",
+      silence.over ? "the engine fell silent" : "the engine broke off its answer",
+    );
+  } catch (error) {
+    options.signal.throwIfAborted();
+    return failed(
+      "engine_error",
+      silence.over ? "the engine fell silent" : error instanceof Error ? error.message : "the stream broke",
+    );
+  } finally {
+    silence.rest();
+  }
+}
+
+/** A timer that is put off by noting the time, not by making a new timer for each token. */
+function createSilence(host: EngineHost, onSilent: () => void) {
+  let heardSinceCheck = false;
+  let callOff: (() => void) | null = null;
+  const self = {
+    over: false,
+    heard() {
+      heardSinceCheck = true;
+      callOff ??= host.after(ENGINE_LIMITS.silenceMs, check);
+    },
+    rest() {
+      callOff?.();
+      callOff = null;
+    },
+  };
+  function check() {
+    callOff = null;
+    if (heardSinceCheck) {
+      heardSinceCheck = false;
+      callOff = host.after(ENGINE_LIMITS.silenceMs, check);
+      return;
+    }
+    self.over = true;
+    onSilent();
+  }
+  callOff = host.after(ENGINE_LIMITS.silenceMs, check);
+  return self;
+}
+
+/** The message in an error body of Ollama (`{error: "…"}`), OpenAI (`{error: {message}}`) or vLLM (`{message}`). */
+export function errorText(body: unknown): string | undefined {
+  if (typeof body !== "object" || body === null) return undefined;
+  const { error, message } = body as { error?: unknown; message?: unknown };
+  if (typeof error === "string") return error;
+  if (typeof error === "object" && error !== null) {
+    const inner = (error as { message?: unknown }).message;
+    return typeof inner === "string" ? inner : JSON.stringify(error);
+  }
+  return typeof message === "string" ? message : undefined;
+}
+
+const TOO_LONG =
+  /exceeds? the (available )?context|maximum context length|context length exceeded|context_length_exceeded|input length|too many tokens|prompt is too long|longer than the (maximum )?(model|context)/i;
+
+/** An engine's refusal in the link's words. */
+export function refusal(status: number, message: string): EngineOutcome {
+  const text = message.slice(0, ENGINE_LIMITS.errorTextLength) || `the engine answered ${status}`;
+  return failed(TOO_LONG.test(message) ? "context_length_exceeded" : codeOf(status), text);
+}
+
+function codeOf(status: number): AttemptFailure {
+  if (status === 400 || status === 413 || status === 422) return "engine_refused";
+  if (status === 429 || status === 503) return "busy";
+  if (status === 501) return "unsupported";
+  return "engine_error";
+}

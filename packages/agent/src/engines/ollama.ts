@@ -1,0 +1,70 @@
+/** Ollama on its native API, which tells what its OpenAI one does not: digests, capabilities, exact counts. */
+
+import {
+  type DiscoveredModel,
+  type Engine,
+  type EngineAttempt,
+  EngineGone,
+  type EngineOutcome,
+  type EngineSink,
+  failed,
+} from "./engine.ts";
+import type { EngineHost } from "./engine-http.ts";
+import { isOutcome, post, readStream, refusal } from "./engine-http.ts";
+import { createOllamaCatalogue } from "./ollama-models.ts";
+import { type OllamaCall, ollamaCall, ollamaEmbedCall } from "./ollama-request.ts";
+import { createOllamaReader, readOllamaEmbeddings } from "./ollama-stream.ts";
+
+export const OLLAMA_PORT = 11434;
+
+export interface OllamaOptions {
+  host: EngineHost;
+  /** `http://127.0.0.1:11434` */
+  baseUrl: string;
+  /** Attempts at once with one model: OLLAMA_NUM_PARALLEL of the server; 1 is its default. */
+  slots?: number;
+  /** Context that is asked of Ollama for every attempt; a model's own limit may be lower. */
+  contextLengthMax?: number;
+}
+
+/** 8k tokens: what a card with 8 GB holds beside a 7B model. */
+export const OLLAMA_CONTEXT_DEFAULT = 8192;
+
+export function createOllamaEngine(options: OllamaOptions): Engine {
+  const { host, baseUrl, slots = 1, contextLengthMax = OLLAMA_CONTEXT_DEFAULT } = options;
+  const address = { baseUrl };
+  const catalogue = createOllamaCatalogue(host, address, { slots, contextLengthMax });
+  /** As offered: what is sent as `num_ctx`, the same for every attempt, for another value reloads the model. */
+  let offered = new Map<string, DiscoveredModel>();
+
+  async function run(attempt: EngineAttempt, sink: EngineSink, signal: AbortSignal): Promise<EngineOutcome> {
+    const model = offered.get(attempt.model);
+    if (!model) return failed("engine_error", `${attempt.model} is not offered any more`);
+    const call: OllamaCall | EngineOutcome =
+      attempt.kind === "embedding" ? ollamaEmbedCall(attempt, model) : ollamaCall(attempt, model);
+    if ("type" in call) return call;
+    const response = await post({ host, address, path: call.path, body: call.body, signal });
+    if (isOutcome(response)) return response;
+    if (attempt.kind === "embedding") return readOllamaEmbeddings(response, sink, call.inputs);
+    const reader = createOllamaReader(sink);
+    return readStream(host, response, { signal, ready: () => sink.ready() }, reader);
+  }
+
+  return {
+    kind: "ollama",
+    label: baseUrl,
+    async models(signal) {
+      const found = await catalogue(signal);
+      offered = new Map(found.map((model) => [model.name, model]));
+      return found;
+    },
+    async run(attempt, sink, signal) {
+      try {
+        return await run(attempt, sink, signal);
+      } catch (error) {
+        if (signal.aborted || error instanceof EngineGone) throw error;
+        return refusal(502, error instanceof Error ? error.message : "Ollama broke off");
+      }
+    },
+  };
+}

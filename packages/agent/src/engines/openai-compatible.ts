@@ -1,0 +1,114 @@
+/** Any server that speaks OpenAI's API: llama.cpp, vLLM, LM Studio, LocalAI, KoboldCpp … */
+import type { Capability, EngineKind } from "@gfe/protocol";
+import { z } from "zod";
+import { readJson } from "../body.ts";
+import { ENGINE_LIMITS } from "../limits.ts";
+import {
+  type DiscoveredModel,
+  type Engine,
+  type EngineAttempt,
+  EngineGone,
+  type EngineOutcome,
+  type EngineSink,
+  encodeVector,
+  failed,
+} from "./engine.ts";
+import { type EngineAddress, type EngineHost, isOutcome, post, readStream, refusal } from "./engine-http.ts";
+import { type ListedModel, listOpenAiModels } from "./openai-models.ts";
+import { createSseReader, readWholeAnswer, usageSchema } from "./openai-stream.ts";
+import { embeddingsRequestSchema } from "./requests.ts";
+
+export type OpenAiKind = Extract<EngineKind, "llama.cpp" | "vllm" | "lm-studio" | "openai-compatible">;
+
+export interface OpenAiOptions {
+  host: EngineHost;
+  kind: OpenAiKind;
+  address: EngineAddress;
+  /** Attempts at once with one model; what the server tells, or a cautious figure, unless given. */
+  slots?: number;
+  /** What the models can do, where the provider knows better than the probes. */
+  capabilities?: Capability[];
+}
+
+export function createOpenAiEngine(options: OpenAiOptions): Engine {
+  const { host, kind, address } = options;
+  let listed = new Map<string, ListedModel>();
+
+  async function run(attempt: EngineAttempt, sink: EngineSink, signal: AbortSignal): Promise<EngineOutcome> {
+    const model = listed.get(attempt.model);
+    if (!model) return failed("engine_error", `${attempt.model} is not offered any more`);
+    if (attempt.kind === "embedding") return embed(attempt, model, sink, signal);
+    const path = attempt.kind === "chat" ? "/v1/chat/completions" : "/v1/completions";
+    const response = await post({ host, address, path, body: bodyOf(kind, attempt, model), signal });
+    if (isOutcome(response)) return response;
+    if (response.header("content-type")?.startsWith("application/json"))
+      return readWholeAnswer(await readJson(response, ENGINE_LIMITS.answerBytes), sink);
+    return readStream(host, response, { signal, ready: () => sink.ready() }, createSseReader(sink));
+  }
+
+  async function embed(
+    attempt: EngineAttempt,
+    model: ListedModel,
+    sink: EngineSink,
+    signal: AbortSignal,
+  ): Promise<EngineOutcome> {
+    const request = embeddingsRequestSchema.safeParse(attempt.body);
+    if (!request.success)
+      return failed("engine_refused", request.error.issues[0]?.message ?? "malformed body");
+    const { input } = request.data;
+    const body = { model: model.id, input, encoding_format: "float" };
+    const response = await post({ host, address, path: "/v1/embeddings", body, signal });
+    if (isOutcome(response)) return response;
+    const answer = embeddingsSchema.safeParse(await readJson(response, ENGINE_LIMITS.embeddingsBytes)).data;
+    if (answer?.data.length !== input.length)
+      return failed("engine_error", "the engine did not give one vector for each input");
+    const inOrder = answer.data.toSorted((a, b) => a.index - b.index);
+    sink.embeddings(
+      inOrder.map(({ embedding }) => (typeof embedding === "string" ? embedding : encodeVector(embedding))),
+    );
+    const counted = answer.usage?.prompt_tokens;
+    return {
+      type: "done",
+      finish: [],
+      usage: counted === undefined ? null : { inputTokens: counted, outputTokens: 0 },
+    };
+  }
+
+  return {
+    kind,
+    label: address.baseUrl,
+    async models(signal) {
+      const found = await listOpenAiModels(options, listed, signal);
+      listed = new Map(found.map((model) => [model.name, model]));
+      return found.map(({ id: _id, ...model }): DiscoveredModel => model);
+    },
+    async run(attempt, sink, signal) {
+      try {
+        return await run(attempt, sink, signal);
+      } catch (error) {
+        if (signal.aborted || error instanceof EngineGone) throw error;
+        return refusal(502, error instanceof Error ? error.message : "the engine broke off");
+      }
+    },
+  };
+}
+
+const embeddingsSchema = z.object({
+  data: z.array(
+    z.object({ index: z.number().int().min(0), embedding: z.union([z.array(z.number()), z.base64()]) }),
+  ),
+  usage: usageSchema.nullish(),
+});
+
+/** The body as the hub checked it, in this server's dialect. */
+function bodyOf(kind: OpenAiKind, attempt: EngineAttempt, model: ListedModel): Record<string, unknown> {
+  const { repeat_penalty: repeatPenalty, ...body } = attempt.body;
+  const penalty = kind === "vllm" ? "repetition_penalty" : "repeat_penalty";
+  return {
+    ...body,
+    ...(repeatPenalty === undefined ? {} : { [penalty]: repeatPenalty }),
+    model: model.id,
+    stream: true,
+    stream_options: { include_usage: true },
+  };
+}

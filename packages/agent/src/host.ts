@@ -1,0 +1,135 @@
+/**
+ * All that the agent's core needs of the machine it runs on. Node is the first host (node-host.ts); a small native one
+ * may follow. Nothing in the core but the hosts themselves imports a module of a runtime.
+ */
+
+export interface HttpRequest {
+  url: string;
+  method?: "GET" | "POST";
+  headers?: Record<string, string>;
+  body?: string;
+  /** Aborting cuts the connection at once, before or during the response. */
+  signal?: AbortSignal;
+}
+
+export interface HttpResponse {
+  status: number;
+  header(name: string): string | undefined;
+  /** Chunks as they arrive; not reading holds the sender back. */
+  body: AsyncIterable<Uint8Array>;
+  /** Drops what was not read. */
+  cancel(): void;
+}
+
+export interface SocketClose {
+  code: number;
+  reason: string;
+  /** The status where the other side answered the upgrade with plain HTTP. */
+  httpStatus?: number;
+}
+
+export interface SocketEvents {
+  message(data: string | Uint8Array): void;
+  /** Exactly once, also for a socket that never opened. */
+  closed(close: SocketClose): void;
+}
+
+export interface Socket {
+  /** `written` is called when the operating system has taken the message. */
+  send(data: string | Uint8Array, written?: () => void): void;
+  readonly bufferedBytes: number;
+  close(code: number, reason: string): void;
+  /** Closes without waiting for the other side. */
+  terminate(): void;
+}
+
+export interface FileFacts {
+  sizeBytes: number;
+  modifiedMs: number;
+  /** Permission bits; null where the file system has none. */
+  mode: number | null;
+}
+
+export interface Files {
+  /** Null where there is no such file. */
+  read(path: string): Promise<Uint8Array | null>;
+  /** Whole or not at all. With `exclusive` an existing file stays as it is and the answer is false. */
+  write(path: string, text: string, options: { mode: number; exclusive?: boolean }): Promise<boolean>;
+  makeDirectory(path: string, mode: number): Promise<void>;
+  setMode(path: string, mode: number): Promise<void>;
+  facts(path: string): Promise<FileFacts | null>;
+  /** SHA-256 of the content as 64 hex digits, read in pieces. */
+  sha256(path: string): Promise<string>;
+  join(...parts: string[]): string;
+}
+
+export type RunResult =
+  | { type: "ran"; exitCode: number; stdout: string }
+  | { type: "absent" }
+  | { type: "timeout" };
+
+export interface Log {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+export interface Host {
+  readonly platform: string;
+  readonly hostName: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** `config`: the node key and pinned hubs. `state`: caches that may be lost. */
+  readonly directories: { config: string; state: string };
+  readonly files: Files;
+  readonly log: Log;
+  http(request: HttpRequest): Promise<HttpResponse>;
+  dial(
+    url: string,
+    options: { headers: Record<string, string>; timeoutMs: number },
+    events: SocketEvents,
+  ): Socket;
+  /** Runs a program without a shell; its output is cut at a bound. */
+  run(command: string, args: readonly string[], options: { timeoutMs: number }): Promise<RunResult>;
+  nowMs(): number;
+  /** Calls back once after `ms`; returns how to call it off. */
+  after(ms: number, callback: () => void): () => void;
+  /** Calls back when what is at hand in this turn has been done. */
+  soon(callback: () => void): void;
+  /** 0 ≤ x < 1, for jitter only. */
+  random(): number;
+}
+
+/** Resolves after `ms`; rejects with the signal's reason when it is aborted first. */
+export function delay(host: Pick<Host, "after">, ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const onAbort = () => {
+      callOff();
+      reject(signal?.reason);
+    };
+    const callOff = host.after(ms, () => {
+      signal?.removeEventListener("abort", onAbort);
+      resolve();
+    });
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+/** A signal that is aborted after `ms` or with `parent`, and how to let go of both. */
+export function limitedSignal(
+  host: Pick<Host, "after">,
+  ms: number,
+  parent?: AbortSignal,
+): { signal: AbortSignal; release(): void } {
+  const controller = new AbortController();
+  const onParent = () => controller.abort(parent?.reason);
+  const callOff = host.after(ms, () => controller.abort(new Error(`no answer within ${ms} ms`)));
+  if (parent?.aborted) onParent();
+  parent?.addEventListener("abort", onParent, { once: true });
+  return {
+    signal: controller.signal,
+    release() {
+      callOff();
+      parent?.removeEventListener("abort", onParent);
+    },
+  };
+}

@@ -1,0 +1,26 @@
+export * from "./agent.ts";
+export type { PriceList } from "./catalogue.ts";
+export * from "./device.ts";
+export { type BuiltInOptions, createBuiltInEngine } from "./engines/built-in.ts";
+export { DEFAULT_PORTS, type DetectOptions, detectEngines, identifyEngine } from "./engines/detect.ts";
+export type {
+  DiscoveredModel,
+  Engine,
+  EngineAttempt,
+  EngineOutcome,
+  EngineSink,
+  EngineUsage,
+} from "./engines/engine.ts";
+export { createOllamaEngine, type OllamaOptions } from "./engines/ollama.ts";
+export { createOpenAiEngine, type OpenAiOptions } from "./engines/openai-compatible.ts";
+export { createScriptedEngine, type Script, type ScriptedFailure } from "./engines/scripted.ts";
+export * from "./errors.ts";
+export type { Files, Host, Log } from "./host.ts";
+export { type HubAddress, parseHubAddress } from "./hub-address.ts";
+export { createHubRecords, type HubRecord, type HubRecords } from "./hub-records.ts";
+export { loadIdentity } from "./identity.ts";
+export { createMemoryFiles } from "./memory-files.ts";
+export { createNodeHost, type NodeHostOptions } from "./node-host.ts";
+export { type ParsedPrice, parsePrice } from "./price.ts";
+export { probeGpus } from "./probe.ts";
+export { AGENT_VERSION } from "./version.ts";

@@ -1,0 +1,306 @@
+/**
+ * The agent's one connection to its hub.
+ *
+ *   dialling ──open──► greeted? ──challenge──► proving ──welcome, verified──► joined
+ *      ▲                   └──────────────┬───────┘                             │
+ *      │                      close, silence, time-out                          │
+ *   waiting ◄──may help to try again──────┴─────────────────────────────────────┤
+ *                                                                               └──► ended (stopped, or a fault)
+ *
+ * Waiting takes longer each time, with jitter, so that a restarted hub is not met by all its nodes in one moment. A
+ * fault that trying again can't mend (revoked, another hub key) ends the link with what to do about it.
+ */
+import {
+  type AgentFrame,
+  type Announcement,
+  CLOSE,
+  type HubFrame,
+  type HubGrant,
+  hubFrameSchema,
+  LINK_LIMITS,
+  type Signer,
+} from "@gfe/protocol";
+import { parseJson } from "./body.ts";
+import { DeltaWriter } from "./delta-writer.ts";
+import { AgentError, type AgentFault } from "./errors.ts";
+import type { Host, Socket, SocketClose } from "./host.ts";
+import type { HubAddress } from "./hub-address.ts";
+import { RECONNECT_LIMITS } from "./limits.ts";
+import { answerChallenge, checkWelcome, type Handshake } from "./link-handshake.ts";
+import type { Outlet } from "./runner.ts";
+
+export interface LinkOptions {
+  host: Pick<Host, "dial" | "after" | "soon" | "nowMs" | "random">;
+  address: HubAddress;
+  token: string;
+  signer: Signer;
+  /** The hub's key where this node has joined before. */
+  pinnedKey: string | undefined;
+  announcement(): Announcement;
+  running(): number;
+  events: LinkEvents;
+}
+
+export interface LinkEvents {
+  /** First time with a hub: keep its key. */
+  pin(hubKey: string): Promise<void>;
+  joined(grant: HubGrant, outlet: Outlet): void;
+  frame(frame: HubFrame, outlet: Outlet): void;
+  /** A joined connection has gone; what ran on it is lost. */
+  lost(reason: string): void;
+  waiting(delayMs: number, reason: string): void;
+  ended(fault: AgentError): void;
+}
+
+export interface LinkCounters {
+  connections: number;
+  malformedFrames: number;
+  unknownFrames: number;
+}
+
+export interface Link {
+  readonly counters: Readonly<LinkCounters>;
+  readonly joined: boolean;
+  start(): void;
+  /** Sends a frame on the present connection; false where there is none. */
+  send(frame: AgentFrame): boolean;
+  /** Closes for good. */
+  stop(reason: string): void;
+}
+
+type Stage = "greeted" | "proving" | "checking" | "joined" | "closed";
+
+interface Connection extends Outlet {
+  socket: Socket;
+  stage: Stage;
+  handshake: Handshake | null;
+  heardMs: number;
+  joinedMs: number;
+  /** Frames that came while the welcome was being checked. */
+  held: string[];
+  callOffs: Set<() => void>;
+  callOffDeadline: () => void;
+}
+
+const finalClose: Partial<Record<number, { code: AgentFault; message: string }>> = {
+  [CLOSE.unauthenticated]: {
+    code: "unauthenticated",
+    message:
+      "The hub does not know this agent token. Make a new one in the dashboard, or run `gfe up` to sign in again.",
+  },
+  [CLOSE.revoked]: {
+    code: "revoked",
+    message:
+      "This agent token was revoked. Make a new one in the dashboard, or run `gfe up` to sign in again.",
+  },
+  [CLOSE.proofRefused]: {
+    code: "proof_refused",
+    message:
+      "The hub refused this node's key: it belongs to another account, or the proof was wrong. Use that account's token, or another configuration directory for a new node.",
+  },
+  [CLOSE.versionRefused]: {
+    code: "version_refused",
+    message: "The hub speaks another version of the protocol: update the agent or the hub.",
+  },
+  [CLOSE.replaced]: {
+    code: "replaced",
+    message:
+      "Another agent with the same node key has connected. Only one may run: stop the other, or give it its own configuration directory.",
+  },
+};
+
+export function createLink(options: LinkOptions): Link {
+  const { host, address, signer, events } = options;
+  const counters: LinkCounters = { connections: 0, malformedFrames: 0, unknownFrames: 0 };
+  let pinnedKey = options.pinnedKey;
+  let connection: Connection | null = null;
+  let failures = 0;
+  let unauthenticated = 0;
+  let everJoined = false;
+  let ended = false;
+  let callOffWaiting = () => {};
+
+  function dial(): void {
+    if (ended) return;
+    counters.connections++;
+    let own: Connection | null = null;
+    const socket = host.dial(
+      address.linkUrl,
+      {
+        headers: { authorization: `Bearer ${options.token}` },
+        timeoutMs: RECONNECT_LIMITS.dialMs,
+      },
+      {
+        message: (data) => own && onMessage(own, data),
+        closed: (close) => own && onClosed(own, close),
+      },
+    );
+    const deltas = new DeltaWriter(socket, host.soon);
+    const made: Connection = {
+      socket,
+      deltas,
+      stage: "greeted",
+      handshake: null,
+      heardMs: host.nowMs(),
+      joinedMs: 0,
+      held: [],
+      callOffs: new Set(),
+      callOffDeadline: host.after(RECONNECT_LIMITS.dialMs + LINK_LIMITS.handshakeMs, () =>
+        drop(made, "the hub did not finish the handshake in time"),
+      ),
+      send(frame) {
+        if (made.stage === "closed") return;
+        socket.send(JSON.stringify(frame));
+      },
+    };
+    own = made;
+    connection = made;
+  }
+
+  function onMessage(own: Connection, data: string | Uint8Array): void {
+    if (own.stage === "closed") return;
+    own.heardMs = host.nowMs();
+    if (typeof data !== "string") return void counters.unknownFrames++;
+    if (own.stage === "checking") return void own.held.push(data);
+    const raw = parseJson(data);
+    const parsed = hubFrameSchema.safeParse(raw);
+    if (!parsed.success) {
+      if (isUnknownType(raw)) counters.unknownFrames++;
+      else counters.malformedFrames++;
+      return;
+    }
+    onFrame(own, parsed.data);
+  }
+
+  function onFrame(own: Connection, frame: HubFrame): void {
+    if (own.stage === "joined") {
+      if (frame.type === "challenge" || frame.type === "welcome") return void counters.malformedFrames++;
+      if (frame.type !== "heartbeat") events.frame(frame, own);
+      return;
+    }
+    if (own.stage === "greeted" && frame.type === "challenge") {
+      own.stage = "proving";
+      const given = { origin: address.origin, pinnedKey, signer, announcement: options.announcement() };
+      answerChallenge(frame, given).then(
+        ({ handshake, hello }) => {
+          own.handshake = handshake;
+          own.send(hello);
+        },
+        (error: unknown) => end(error),
+      );
+    } else if (own.stage === "proving" && frame.type === "welcome" && own.handshake) {
+      own.stage = "checking";
+      checkWelcome(frame, own.handshake, signer.publicKey, address.origin)
+        .then((grant) => join(own, grant))
+        .catch((error: unknown) => end(error));
+    } else counters.malformedFrames++;
+  }
+
+  async function join(own: Connection, grant: HubGrant): Promise<void> {
+    if (pinnedKey === undefined) await events.pin(grant.hub_key);
+    if (own.stage !== "checking") return; // closed in the meantime
+    pinnedKey = grant.hub_key;
+    own.stage = "joined";
+    own.joinedMs = host.nowMs();
+    own.callOffDeadline();
+    everJoined = true;
+    unauthenticated = 0;
+    const { heartbeatMsMin, heartbeatMsMax } = RECONNECT_LIMITS;
+    beat(own, Math.min(heartbeatMsMax, Math.max(heartbeatMsMin, grant.heartbeat_ms)));
+    events.joined(grant, own);
+    const { held } = own;
+    own.held = [];
+    for (const data of held) onMessage(own, data);
+  }
+
+  function beat(own: Connection, everyMs: number): void {
+    if (own.stage !== "joined") return;
+    if (host.nowMs() - own.heardMs > LINK_LIMITS.silenceMs) return drop(own, "the hub fell silent");
+    own.send({ type: "heartbeat", sent_at_ms: host.nowMs(), running: options.running() });
+    const callOff = host.after(everyMs, () => {
+      own.callOffs.delete(callOff);
+      beat(own, everyMs);
+    });
+    own.callOffs.add(callOff);
+  }
+
+  /** Ends a connection that is of no use any more, without waiting for the other side. */
+  function drop(own: Connection, reason: string): void {
+    onClosed(own, { code: 1006, reason });
+    own.socket.terminate();
+  }
+
+  function onClosed(own: Connection, close: SocketClose): void {
+    if (own.stage === "closed") return;
+    const wasJoined = own.stage === "joined";
+    own.stage = "closed";
+    own.callOffDeadline();
+    for (const callOff of own.callOffs) callOff();
+    own.deltas.close();
+    if (connection === own) connection = null;
+    const reason = close.reason || `closed with ${close.code}`;
+    if (ended) return;
+    if (wasJoined) events.lost(reason);
+    const fault = faultOf(close);
+    if (fault) return end(fault);
+    if (wasJoined && host.nowMs() - own.joinedMs >= RECONNECT_LIMITS.stableMs) failures = 0;
+    const delayMs = backOffMs(failures++, host.random());
+    events.waiting(delayMs, reason);
+    callOffWaiting = host.after(delayMs, dial);
+  }
+
+  function faultOf({ code, httpStatus }: SocketClose): AgentError | null {
+    if (httpStatus === 401 || httpStatus === 403) {
+      // A hub whose database is away may answer so too; a node that it knew gives it some time.
+      if (everJoined && ++unauthenticated < RECONNECT_LIMITS.unauthenticatedTries) return null;
+      const { code: fault, message } = finalClose[CLOSE.unauthenticated]!;
+      return new AgentError(fault, message);
+    }
+    const final = finalClose[code];
+    return final ? new AgentError(final.code, final.message) : null;
+  }
+
+  function end(error: unknown): void {
+    if (ended) return;
+    ended = true;
+    callOffWaiting();
+    const own = connection;
+    if (own) {
+      own.socket.close(CLOSE.goingAway, "the agent ends");
+      host.after(RECONNECT_LIMITS.closeMs, () => own.socket.terminate());
+      onClosed(own, { code: CLOSE.goingAway, reason: "the agent ends" });
+    }
+    events.ended(
+      error instanceof AgentError ? error : new AgentError("stopped", "the link broke", { cause: error }),
+    );
+  }
+
+  return {
+    counters,
+    get joined() {
+      return connection?.stage === "joined";
+    },
+    start: dial,
+    send(frame) {
+      if (connection?.stage !== "joined") return false;
+      connection.send(frame);
+      return true;
+    },
+    stop: (reason) => end(new AgentError("stopped", reason)),
+  };
+}
+
+/** Half of a delay that doubles, and a random part of the other half. */
+export function backOffMs(failures: number, random: number): number {
+  const { firstMs, longestMs } = RECONNECT_LIMITS;
+  const fullMs = Math.min(longestMs, firstMs * 2 ** Math.min(failures, 20));
+  return Math.round(fullMs / 2 + (fullMs / 2) * random);
+}
+
+const knownTypes: ReadonlySet<string> = new Set(hubFrameSchema.options.map(({ shape }) => shape.type.value));
+
+/** A frame that a newer hub may send, as against one that is broken. */
+function isUnknownType(raw: unknown): boolean {
+  const type = (raw as { type?: unknown } | null | undefined)?.type;
+  return typeof type === "string" && !knownTypes.has(type);
+}

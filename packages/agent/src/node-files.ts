@@ -1,0 +1,68 @@
+import { createHash, randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { chmod, link, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import type { Files } from "./host.ts";
+
+const is = (error: unknown, code: string): boolean =>
+  error instanceof Error && (error as NodeJS.ErrnoException).code === code;
+
+/** Files of the machine. A write goes to a sibling first, so that a reader sees the old or the new, never a part. */
+export const nodeFiles: Files = {
+  async read(path) {
+    try {
+      return await readFile(path);
+    } catch (error) {
+      if (is(error, "ENOENT")) return null;
+      throw error;
+    }
+  },
+
+  async write(path, text, { mode, exclusive = false }) {
+    const sibling = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+    await writeFile(sibling, text, { mode, flag: "wx" });
+    try {
+      await chmod(sibling, mode); // whatever the umask took away or left
+      if (!exclusive) {
+        await rename(sibling, path);
+        return true;
+      }
+      await link(sibling, path);
+      return true;
+    } catch (error) {
+      if (exclusive && is(error, "EEXIST")) return false;
+      throw error;
+    } finally {
+      await rm(sibling, { force: true });
+    }
+  },
+
+  async makeDirectory(path, mode) {
+    await mkdir(path, { recursive: true, mode });
+  },
+
+  setMode: chmod,
+
+  async facts(path) {
+    try {
+      const { size, mtimeMs, mode } = await stat(path);
+      return {
+        sizeBytes: size,
+        modifiedMs: mtimeMs,
+        mode: process.platform === "win32" ? null : mode & 0o777,
+      };
+    } catch (error) {
+      if (is(error, "ENOENT") || is(error, "ENOTDIR")) return null;
+      throw error;
+    }
+  },
+
+  async sha256(path) {
+    const hash = createHash("sha256");
+    await pipeline(createReadStream(path, { highWaterMark: 1024 * 1024 }), hash);
+    return hash.digest("hex");
+  },
+
+  join,
+};

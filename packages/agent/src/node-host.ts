@@ -1,0 +1,67 @@
+/** The agent on Node. */
+import { execFile } from "node:child_process";
+import { homedir, hostname } from "node:os";
+import { join } from "node:path";
+import type { Files, Host, Log, RunResult } from "./host.ts";
+import { nodeFiles } from "./node-files.ts";
+import { createNodeHttp, dialNodeSocket } from "./node-network.ts";
+
+const RUN_OUTPUT_BYTES_MAX = 1024 * 1024;
+
+export interface NodeHostOptions {
+  env?: Readonly<Record<string, string | undefined>>;
+  configDir?: string;
+  stateDir?: string;
+  files?: Files;
+  log?: Log;
+}
+
+const silent: Log = { info() {}, warn() {} };
+
+/** A host that keeps its files where the XDG base directories say, unless told otherwise. Logs nothing by default. */
+export function createNodeHost(options: NodeHostOptions = {}): Host {
+  const env = options.env ?? process.env;
+  const base = (variable: string, ...fallback: string[]) =>
+    join(env[variable] || join(env.HOME || homedir(), ...fallback), "gfe");
+  return {
+    platform: process.platform,
+    hostName: hostname(),
+    env,
+    directories: {
+      config: options.configDir ?? base("XDG_CONFIG_HOME", ".config"),
+      state: options.stateDir ?? base("XDG_STATE_HOME", ".local", "state"),
+    },
+    files: options.files ?? nodeFiles,
+    log: options.log ?? silent,
+    http: createNodeHttp(),
+    dial: dialNodeSocket,
+    run: runProgram,
+    nowMs: Date.now,
+    after(ms, callback) {
+      const timer = setTimeout(callback, ms);
+      return () => clearTimeout(timer);
+    },
+    soon: (callback) => void setImmediate(callback),
+    random: Math.random,
+  };
+}
+
+function runProgram(
+  command: string,
+  args: readonly string[],
+  { timeoutMs }: { timeoutMs: number },
+): Promise<RunResult> {
+  return new Promise((resolve) => {
+    execFile(
+      command,
+      [...args],
+      { timeout: timeoutMs, killSignal: "SIGKILL", maxBuffer: RUN_OUTPUT_BYTES_MAX, windowsHide: true },
+      (error, stdout) => {
+        if (!error) return resolve({ type: "ran", exitCode: 0, stdout });
+        if (error.killed) return resolve({ type: "timeout" });
+        if (typeof error.code === "number") return resolve({ type: "ran", exitCode: error.code, stdout });
+        resolve({ type: "absent" });
+      },
+    );
+  });
+}

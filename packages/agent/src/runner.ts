@@ -1,0 +1,164 @@
+/** Runs the attempts of one connection: within the slots, each once, each with one end. */
+import type { AgentFrame, AttemptFailure, AttemptStart, Signer } from "@gfe/protocol";
+import { Attempt, type AttemptEnd } from "./attempt.ts";
+import type { DeltaWriter } from "./delta-writer.ts";
+import { type Engine, failed } from "./engines/engine.ts";
+import type { Host } from "./host.ts";
+import { AGENT_LIMITS, ENGINE_LIMITS } from "./limits.ts";
+import { usageOf } from "./receipts.ts";
+
+/** Where a model runs. */
+export interface Placement {
+  engine: Engine;
+  digest: string | null;
+  slots: number;
+}
+
+/** The one connection that an attempt belongs to: after its end nothing is sent. */
+export interface Outlet {
+  readonly deltas: DeltaWriter;
+  send(frame: AgentFrame): void;
+}
+
+export interface AttemptReport {
+  attempt: string;
+  model: string;
+  /** Null for an attempt that was done. */
+  failure: AttemptFailure | null;
+  inputTokens: number;
+  outputTokens: number;
+  durationMs: number;
+}
+
+export interface RunnerOptions {
+  host: Pick<Host, "after" | "nowMs">;
+  signer: Signer;
+  /** Bounds all models together. */
+  slots(): number;
+  place(model: string): Placement | undefined;
+  onStarted?(attempt: { attempt: string; model: string }): void;
+  onEnded?(report: AttemptReport): void;
+  /** Nothing listens at an engine's address any more. */
+  onEngineGone?(engine: Engine): void;
+}
+
+export interface Runner {
+  readonly running: number;
+  start(frame: AttemptStart, outlet: Outlet): void;
+  cancel(attempt: string): void;
+  pause(attempt: string): void;
+  resume(attempt: string): void;
+  /** Aborts what runs: its ends go to nobody when the connection is lost. */
+  abortAll(cause: { code: AttemptFailure; message: string }): void;
+  /** New attempts are refused from now on, or taken again. */
+  setDraining(draining: boolean): void;
+  /** Resolves when nothing runs and every end has been sent. */
+  idle(): Promise<void>;
+}
+
+export function createRunner(options: RunnerOptions): Runner {
+  const { host, signer } = options;
+  const running = new Map<string, Attempt>();
+  const runningByModel = new Map<string, number>();
+  const ended = new Set<string>();
+  let waiting: (() => void)[] = [];
+  /** Attempts whose end has not been sent; a few more than those that run. */
+  let open = 0;
+  let draining = false;
+
+  function refusalOf(frame: AttemptStart, placement: Placement | undefined) {
+    if (draining) return failed("draining", "this node takes no more work");
+    if (!placement) return failed("engine_error", `${frame.model} is not offered any more`);
+    if (running.size >= options.slots() || (runningByModel.get(frame.model) ?? 0) >= placement.slots)
+      return failed("busy", "every slot is taken");
+    return null;
+  }
+
+  function remember(id: string): void {
+    ended.add(id);
+    if (ended.size > AGENT_LIMITS.endedRemembered) ended.delete(ended.values().next().value!);
+  }
+
+  async function run(attempt: Attempt, placement: Placement, outlet: Outlet): Promise<void> {
+    const startedMs = host.nowMs();
+    open++;
+    running.set(attempt.id, attempt);
+    runningByModel.set(attempt.model, (runningByModel.get(attempt.model) ?? 0) + 1);
+    options.onStarted?.({ attempt: attempt.id, model: attempt.model });
+    const end = await attempt.run();
+    // The slot is free before the hub hears of it: its next start must not meet a full house.
+    running.delete(attempt.id);
+    const left = runningByModel.get(attempt.model)! - 1;
+    if (left > 0) runningByModel.set(attempt.model, left);
+    else runningByModel.delete(attempt.model);
+    remember(attempt.id);
+    if (end.engineGone) options.onEngineGone?.(placement.engine);
+    await conclude(attempt, end, outlet);
+    options.onEnded?.({
+      attempt: attempt.id,
+      model: attempt.model,
+      failure: end.outcome.type === "failed" ? end.outcome.code : null,
+      inputTokens: end.usage.input_tokens,
+      outputTokens: end.usage.output_tokens,
+      durationMs: host.nowMs() - startedMs,
+    });
+    if (--open > 0) return;
+    const resolved = waiting;
+    waiting = [];
+    for (const resolve of resolved) resolve();
+  }
+
+  async function conclude(attempt: Attempt, end: AttemptEnd, outlet: Outlet): Promise<void> {
+    outlet.deltas.flush();
+    const receipt = await attempt.sign(end);
+    const { outcome } = end;
+    if (outcome.type === "done")
+      return outlet.send({ type: "attempt.done", attempt: attempt.id, finish: outcome.finish, receipt });
+    const message = outcome.message.slice(0, ENGINE_LIMITS.errorTextLength);
+    outlet.send({ type: "attempt.failed", attempt: attempt.id, code: outcome.code, message, receipt });
+  }
+
+  return {
+    get running() {
+      return running.size;
+    },
+    start(frame, outlet) {
+      if (running.has(frame.attempt) || ended.has(frame.attempt)) return; // a repeat: its end is or was told
+      const placement = options.place(frame.model);
+      const refused = refusalOf(frame, placement);
+      const attempt = new Attempt({
+        host,
+        start: frame,
+        engine: placement?.engine ?? noEngine,
+        digest: placement?.digest ?? null,
+        signer,
+        deltas: outlet.deltas,
+      });
+      if (!refused && placement) return void run(attempt, placement, outlet);
+      remember(frame.attempt);
+      const nothing = { inputBytes: 0, outputBytes: 0, outputDeltas: 0, reasoningDeltas: 0 };
+      void conclude(
+        attempt,
+        { outcome: refused!, usage: usageOf(null, nothing), engineGone: false, outputBytes: 0 },
+        outlet,
+      );
+    },
+    cancel: (id) => running.get(id)?.abort({ code: "cancelled", message: "the hub cancelled the attempt" }),
+    pause: (id) => running.get(id)?.pause(),
+    resume: (id) => running.get(id)?.resume(),
+    abortAll(cause) {
+      for (const attempt of running.values()) attempt.abort(cause);
+    },
+    setDraining(value) {
+      draining = value;
+    },
+    idle: () => (open === 0 ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve))),
+  };
+}
+
+const noEngine: Engine = {
+  kind: "openai-compatible",
+  label: "none",
+  models: async () => [],
+  run: async () => failed("engine_error", "there is no engine"),
+};

@@ -32,7 +32,14 @@ const gfeSchema = z.object({
 const chunkSchema = z.object({
   error: z.object({ message: z.string(), code: z.string().nullish() }).optional(),
   choices: z
-    .array(z.object({ delta: z.object({ content: z.string().nullish(), reasoning_content: z.string().nullish() }).optional(), finish_reason: z.string().nullish() }))
+    .array(
+      z.object({
+        delta: z
+          .object({ content: z.string().nullish(), reasoning_content: z.string().nullish() })
+          .optional(),
+        finish_reason: z.string().nullish(),
+      }),
+    )
     .optional(),
   usage: z.object({ prompt_tokens: z.number(), completion_tokens: z.number() }).nullish(),
   x_gfe: gfeSchema.optional(),
@@ -48,14 +55,20 @@ export interface ChatAnswer {
 }
 
 /** Gathers a streamed chat. Throws SdkError where the stream says so, or ends without having said why. */
-export async function readChat(body: ReadableStream<Uint8Array>, onDelta: ChatRequest["onDelta"]): Promise<ChatAnswer> {
+export async function readChat(
+  body: ReadableStream<Uint8Array>,
+  onDelta: ChatRequest["onDelta"],
+): Promise<ChatAnswer> {
   const answer: ChatAnswer = { content: "", reasoning: "", finish_reason: "", usage: null, x_gfe: null };
   for await (const { data } of readEvents(body)) {
     if (data === "[DONE]") break;
     const chunk = chunkSchema.parse(JSON.parse(data));
     if (chunk.error) throw new SdkError(chunk.error.code ?? "engine_failed", chunk.error.message);
     const choice = chunk.choices?.[0];
-    const delta = { content: choice?.delta?.content ?? "", reasoning: choice?.delta?.reasoning_content ?? "" };
+    const delta = {
+      content: choice?.delta?.content ?? "",
+      reasoning: choice?.delta?.reasoning_content ?? "",
+    };
     if (delta.content !== "" || delta.reasoning !== "") {
       answer.content += delta.content;
       answer.reasoning += delta.reasoning;

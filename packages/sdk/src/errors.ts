@@ -6,7 +6,16 @@ export class SdkError extends Error {
   readonly param: string | undefined;
   readonly retryAfterS: number | undefined;
 
-  constructor(code: string, message: string, detail: { status?: number; param?: string | undefined; retryAfterS?: number | undefined; cause?: unknown } = {}) {
+  constructor(
+    code: string,
+    message: string,
+    detail: {
+      status?: number;
+      param?: string | undefined;
+      retryAfterS?: number | undefined;
+      cause?: unknown;
+    } = {},
+  ) {
     super(message, { cause: detail.cause });
     this.name = "SdkError";
     this.code = code;
@@ -21,7 +30,12 @@ export async function toSdkError(response: Response): Promise<SdkError> {
   const body = (await response.json().catch(() => null)) as Record<string, unknown> | null;
   const inner = (typeof body?.error === "object" ? body.error : body) as Record<string, unknown> | null;
   const text = (value: unknown) => (typeof value === "string" && value !== "" ? value : undefined);
-  const message = text(inner?.detail) ?? text(inner?.message) ?? text(inner?.error_description) ?? text(body?.error) ?? `The hub answered ${response.status}`;
+  const message =
+    text(inner?.detail) ??
+    text(inner?.message) ??
+    text(inner?.error_description) ??
+    text(body?.error) ??
+    `The hub answered ${response.status}`;
   const retryAfter = Number(response.headers.get("retry-after"));
   return new SdkError((text(inner?.code) ?? `http_${response.status}`).toLowerCase(), message, {
     status: response.status,

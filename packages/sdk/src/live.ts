@@ -17,7 +17,10 @@ const BACK_OFF_MS = { first: 500, max: 15_000 };
  * Follows the hub's live events until the signal aborts: reconnects with a jittered back-off and asks for what it
  * missed. `stale`: the connection is open but silent for longer than two heartbeats.
  */
-export async function followLive(open: (lastEventId: string | undefined, signal: AbortSignal) => Promise<Response>, { onEvent, onState, signal }: LiveOptions): Promise<void> {
+export async function followLive(
+  open: (lastEventId: string | undefined, signal: AbortSignal) => Promise<Response>,
+  { onEvent, onState, signal }: LiveOptions,
+): Promise<void> {
   let lastEventId: string | undefined;
   let failures = 0;
   while (!signal.aborted) {

@@ -31,17 +31,28 @@ const JOB_STATES = new Set(["running", "completed", "failed", "cancelled"]);
 
 const routes = [
   createRoute({ getParentRoute: () => root, path: "/", component: Landing }),
-  createRoute({ getParentRoute: () => root, path: "/sign-in", component: SignIn, validateSearch: (search): { back?: string } => ({ back: text(search.back) }) }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/sign-in",
+    component: SignIn,
+    validateSearch: (search): { back?: string } => ({ back: text(search.back) }),
+  }),
   createRoute({ getParentRoute: () => root, path: "/playground", component: Playground }),
   createRoute({
     getParentRoute: () => root,
     path: "/jobs",
     component: Jobs,
-    validateSearch: (search): { state?: JobState } => (JOB_STATES.has(String(search.state)) ? { state: search.state as JobState } : {}),
+    validateSearch: (search): { state?: JobState } =>
+      JOB_STATES.has(String(search.state)) ? { state: search.state as JobState } : {},
   }),
   createRoute({ getParentRoute: () => root, path: "/keys", component: Keys }),
   createRoute({ getParentRoute: () => root, path: "/nodes", component: Nodes }),
-  createRoute({ getParentRoute: () => root, path: "/device", component: Device, validateSearch: (search): { user_code?: string } => ({ user_code: text(search.user_code) }) }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/device",
+    component: Device,
+    validateSearch: (search): { user_code?: string } => ({ user_code: text(search.user_code) }),
+  }),
   createRoute({ getParentRoute: () => root, path: "/ledger", component: LedgerPage }),
 ] as const;
 

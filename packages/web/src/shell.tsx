@@ -36,12 +36,20 @@ function Header() {
   const signOut = () => void client.signOut().then(() => queryClient.resetQueries());
   return (
     <header className="border-b border-overlay bg-surface">
-      <nav aria-label="Main" className="mx-auto flex max-w-5xl flex-wrap items-center gap-x-5 gap-y-2 px-4 py-3">
+      <nav
+        aria-label="Main"
+        className="mx-auto flex max-w-5xl flex-wrap items-center gap-x-5 gap-y-2 px-4 py-3"
+      >
         <Link to="/" className="font-semibold text-gold">
           GPU For Everyone
         </Link>
         {PAGES.map(([to, label]) => (
-          <Link key={to} to={to} className="text-text-2 hover:text-text" activeProps={{ className: "text-text underline", "aria-current": "page" }}>
+          <Link
+            key={to}
+            to={to}
+            className="text-text-2 hover:text-text"
+            activeProps={{ className: "text-text underline", "aria-current": "page" }}
+          >
             {label}
           </Link>
         ))}

@@ -13,7 +13,10 @@ export function Device() {
   };
   return (
     <SignedIn>
-      <Page title="Approve a machine" intro="Only approve a code that you see on a machine of your own, now. It will earn for your account.">
+      <Page
+        title="Approve a machine"
+        intro="Only approve a code that you see on a machine of your own, now. It will earn for your account."
+      >
         {code ? (
           <Approval key={code} code={code} />
         ) : (
@@ -30,11 +33,20 @@ export function Device() {
 }
 
 function Approval({ code }: { code: string }) {
-  const { data, error } = useQuery({ queryKey: ["device", code], queryFn: () => client.deviceRequest(code), retry: false });
+  const { data, error } = useQuery({
+    queryKey: ["device", code],
+    queryFn: () => client.deviceRequest(code),
+    retry: false,
+  });
   const decide = useMutation({ mutationFn: (approve: boolean) => client.decideDevice(code, approve) });
   if (error) return <Fault error={error} />;
   if (!data) return <p className="text-text-2">Looking …</p>;
-  if (decide.isSuccess) return <p role="status" className="card text-success">✓ {decide.variables ? "Approved: the machine goes on by itself." : "Denied."}</p>;
+  if (decide.isSuccess)
+    return (
+      <p role="status" className="card text-success">
+        ✓ {decide.variables ? "Approved: the machine goes on by itself." : "Denied."}
+      </p>
+    );
   return (
     <div className="card max-w-md space-y-4">
       <dl className="grid grid-cols-2 gap-2">
@@ -47,10 +59,20 @@ function Approval({ code }: { code: string }) {
       </dl>
       {data.state === "pending" ? (
         <div className="flex gap-3">
-          <button type="button" className="button-gold" disabled={decide.isPending} onClick={() => decide.mutate(true)}>
+          <button
+            type="button"
+            className="button-gold"
+            disabled={decide.isPending}
+            onClick={() => decide.mutate(true)}
+          >
             Approve
           </button>
-          <button type="button" className="button" disabled={decide.isPending} onClick={() => decide.mutate(false)}>
+          <button
+            type="button"
+            className="button"
+            disabled={decide.isPending}
+            onClick={() => decide.mutate(false)}
+          >
             Deny
           </button>
         </div>

@@ -20,7 +20,8 @@ function KeyList() {
     mutationFn: async (form: FormData) => {
       const budget = String(form.get("budget") ?? "").trim();
       const micro = budget === "" ? null : parseCredits(budget);
-      if (budget !== "" && (micro === null || micro < 0n)) throw new Error("The budget must be an amount of credits such as 5 or 2.50");
+      if (budget !== "" && (micro === null || micro < 0n))
+        throw new Error("The budget must be an amount of credits such as 5 or 2.50");
       const expiry = String(form.get("expiry") ?? "");
       return client.createKey({
         label: String(form.get("label")),
@@ -64,7 +65,12 @@ function KeyList() {
           key.revoked_at ? (
             <span className="text-text-3">revoked</span>
           ) : (
-            <button key="revoke" type="button" className="button text-sm" onClick={() => revoke.mutate(key.id)}>
+            <button
+              key="revoke"
+              type="button"
+              className="button text-sm"
+              onClick={() => revoke.mutate(key.id)}
+            >
               Revoke
             </button>
           ),

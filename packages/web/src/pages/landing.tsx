@@ -15,7 +15,10 @@ export function Landing() {
     ["tokens made", stats?.tokens_total],
   ];
   return (
-    <Page title="Inference from GPUs of people like you" intro="Point any OpenAI client here and pay for what you get. Or share an idle GPU and earn. Every credit is in a double-entry ledger.">
+    <Page
+      title="Inference from GPUs of people like you"
+      intro="Point any OpenAI client here and pay for what you get. Or share an idle GPU and earn. Every credit is in a double-entry ledger."
+    >
       <dl className="grid grid-cols-2 gap-3 sm:grid-cols-3">
         {numbers.map(([name, value]) => (
           <div key={name} className="card">
@@ -30,7 +33,10 @@ export function Landing() {
         head={["Model", "Nodes", "Free slots", "Context", "From"]}
         rows={(market?.models ?? []).map((model) => [
           <span key="name">
-            {model.model} {model.scripted && <span className="rounded bg-overlay px-2 py-0.5 text-xs text-warn">⚠ scripted, no model</span>}
+            {model.model}{" "}
+            {model.scripted && (
+              <span className="rounded bg-overlay px-2 py-0.5 text-xs text-warn">⚠ scripted, no model</span>
+            )}
           </span>,
           model.nodes,
           `${model.free_slots} of ${model.slots}`,
@@ -42,13 +48,17 @@ export function Landing() {
       <div className="grid gap-4 sm:grid-cols-2">
         <div className="card space-y-3">
           <h2 className="text-lg font-semibold">Share a GPU</h2>
-          <p className="text-text-2">Beside Ollama, llama.cpp, vLLM or LM Studio, or with a GGUF file and nothing else.</p>
+          <p className="text-text-2">
+            Beside Ollama, llama.cpp, vLLM or LM Studio, or with a GGUF file and nothing else.
+          </p>
           <Command text={`npm run gfe -- up --hub ${window.location.origin}`} />
         </div>
         <div className="card space-y-3">
           <h2 className="text-lg font-semibold">Use one</h2>
           <p className="text-text-2">Make an API key, then:</p>
-          <Command text={`curl ${window.location.origin}/v1/chat/completions -H "authorization: Bearer $GFE_API_KEY" -H "content-type: application/json" -d '{"model":"${market?.models[0]?.model ?? "MODEL"}","messages":[{"role":"user","content":"Hello"}]}'`} />
+          <Command
+            text={`curl ${window.location.origin}/v1/chat/completions -H "authorization: Bearer $GFE_API_KEY" -H "content-type: application/json" -d '{"model":"${market?.models[0]?.model ?? "MODEL"}","messages":[{"role":"user","content":"Hello"}]}'`}
+          />
         </div>
       </div>
     </Page>

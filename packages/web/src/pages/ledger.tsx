@@ -24,7 +24,9 @@ function Entries() {
       {me && (
         <dl className="grid grid-cols-2 gap-3">
           <div className="card">
-            <dd className="text-2xl font-semibold text-gold tabular-nums" data-testid="available">{credits(me.balance.available_micro)}</dd>
+            <dd className="text-2xl font-semibold text-gold tabular-nums" data-testid="available">
+              {credits(me.balance.available_micro)}
+            </dd>
             <dt className="text-sm text-text-2">credits available</dt>
           </div>
           <div className="card">
@@ -44,7 +46,9 @@ function Entries() {
           </span>,
           entry.code,
           entry.counterparty,
-          <code key="job" className="text-text-3">{entry.reference ?? "–"}</code>,
+          <code key="job" className="text-text-3">
+            {entry.reference ?? "–"}
+          </code>,
           when(entry.created_at),
         ])}
         empty="Nothing has moved yet."

@@ -21,7 +21,15 @@ function NodeList() {
         head={["Node", "State", "GPU", "Models", "Running", "Last seen"]}
         rows={(data ?? []).map((node) => [
           node.name,
-          node.online ? <span key="state" className="text-success">● {node.draining ? "draining" : "online"}</span> : <span key="state" className="text-text-3">○ offline</span>,
+          node.online ? (
+            <span key="state" className="text-success">
+              ● {node.draining ? "draining" : "online"}
+            </span>
+          ) : (
+            <span key="state" className="text-text-3">
+              ○ offline
+            </span>
+          ),
           node.gpus.map((gpu) => gpu.name).join(", ") || "CPU",
           node.models.map(({ model }) => model).join(", ") || "–",
           `${node.running} of ${node.slots}`,
@@ -32,7 +40,9 @@ function NodeList() {
       <div className="card space-y-3">
         <h2 className="text-lg font-semibold">Add one</h2>
         <Command text={`npm run gfe -- up --hub ${window.location.origin}`} />
-        <p className="text-text-2">It prints a code to approve here. For a machine without a browser near, make a token:</p>
+        <p className="text-text-2">
+          It prints a code to approve here. For a machine without a browser near, make a token:
+        </p>
       </div>
       <Tokens />
     </Page>
@@ -78,7 +88,12 @@ function Tokens() {
           token.revoked_at ? (
             <span className="text-text-3">revoked</span>
           ) : (
-            <button key="revoke" type="button" className="button text-sm" onClick={() => revoke.mutate(token.id)}>
+            <button
+              key="revoke"
+              type="button"
+              className="button text-sm"
+              onClick={() => revoke.mutate(token.id)}
+            >
               Revoke
             </button>
           ),

@@ -63,7 +63,12 @@ export function Playground() {
           <label htmlFor={modelId} className="text-sm text-text-2">
             Model
           </label>
-          <select id={modelId} className="field" value={model} onChange={(event) => setChosen(event.target.value)}>
+          <select
+            id={modelId}
+            className="field"
+            value={model}
+            onChange={(event) => setChosen(event.target.value)}
+          >
             {models.length === 0 && <option value="">No node is online</option>}
             {models.map((offer) => (
               <option key={offer.model} value={offer.model}>
@@ -80,7 +85,8 @@ export function Playground() {
               {turn.content}
               {turn.answer?.x_gfe && (
                 <p className="mt-2 text-sm text-text-3" data-testid="cost">
-                  {turn.answer.x_gfe.node_name} · {turn.answer.usage?.completion_tokens} tokens · {turn.answer.x_gfe.cost_credits} credits
+                  {turn.answer.x_gfe.node_name} · {turn.answer.usage?.completion_tokens} tokens ·{" "}
+                  {turn.answer.x_gfe.cost_credits} credits
                 </p>
               )}
             </li>

@@ -10,11 +10,18 @@ export function SignIn() {
   const [mode, setMode] = useState<"in" | "up">("in");
   const { back } = useSearch({ from: "/sign-in" });
   const navigate = useNavigate();
-  const config = useQuery({ queryKey: ["config"], queryFn: client.config, staleTime: Number.POSITIVE_INFINITY });
+  const config = useQuery({
+    queryKey: ["config"],
+    queryFn: client.config,
+    staleTime: Number.POSITIVE_INFINITY,
+  });
   const submit = useMutation({
     mutationFn: async (form: FormData) => {
-      const [email, password, name] = ["email", "password", "name"].map((field) => String(form.get(field) ?? ""));
-      if (mode === "up") await client.signUp({ email: email!, password: password!, name: name || email!.split("@")[0]! });
+      const [email, password, name] = ["email", "password", "name"].map((field) =>
+        String(form.get(field) ?? ""),
+      );
+      if (mode === "up")
+        await client.signUp({ email: email!, password: password!, name: name || email!.split("@")[0]! });
       else await client.signIn({ email: email!, password: password! });
     },
     onSuccess: async () => {
@@ -32,13 +39,24 @@ export function SignIn() {
     event.preventDefault();
     submit.mutate(new FormData(event.currentTarget));
   };
-  const gift = config.data && config.data.signup_credits_micro !== "0" ? `New accounts start with ${credits(config.data.signup_credits_micro)} credits.` : undefined;
+  const gift =
+    config.data && config.data.signup_credits_micro !== "0"
+      ? `New accounts start with ${credits(config.data.signup_credits_micro)} credits.`
+      : undefined;
   return (
     <Page title={mode === "in" ? "Sign in" : "Register"} intro={mode === "up" ? gift : undefined}>
       <form onSubmit={onSubmit} className="card max-w-md space-y-4">
         {mode === "up" && <Field label="Name" name="name" autoComplete="name" maxLength={80} />}
         <Field label="E-mail" name="email" type="email" autoComplete="email" required />
-        <Field label="Password" name="password" type="password" autoComplete={mode === "in" ? "current-password" : "new-password"} minLength={8} maxLength={128} required />
+        <Field
+          label="Password"
+          name="password"
+          type="password"
+          autoComplete={mode === "in" ? "current-password" : "new-password"}
+          minLength={8}
+          maxLength={128}
+          required
+        />
         <Fault error={submit.error ?? social.error} />
         <div className="flex flex-wrap gap-3">
           <button type="submit" className="button-gold" disabled={submit.isPending}>
@@ -49,7 +67,12 @@ export function SignIn() {
           </button>
         </div>
         {config.data?.sign_in_with.map((provider) => (
-          <button key={provider} type="button" className="button w-full" onClick={() => social.mutate(provider)}>
+          <button
+            key={provider}
+            type="button"
+            className="button w-full"
+            onClick={() => social.mutate(provider)}
+          >
             Continue with {NAMES[provider]}
           </button>
         ))}

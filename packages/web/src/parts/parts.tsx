@@ -55,7 +55,9 @@ export function Copy({ text, label = "Copy" }: { text: string; label?: string })
 export function Command({ text }: { text: string }) {
   return (
     <div className="flex items-center gap-2">
-      <code className="grow overflow-x-auto rounded-lg bg-bg p-3 font-mono text-sm whitespace-pre">{text}</code>
+      <code className="grow overflow-x-auto rounded-lg bg-bg p-3 font-mono text-sm whitespace-pre">
+        {text}
+      </code>
       <Copy text={text} />
     </div>
   );
@@ -79,7 +81,17 @@ export function Secret({ secret, what, onDone }: { secret: string; what: string;
   );
 }
 
-export function Table({ caption, head, rows, empty }: { caption: string; head: string[]; rows: ReactNode[][]; empty: ReactNode }) {
+export function Table({
+  caption,
+  head,
+  rows,
+  empty,
+}: {
+  caption: string;
+  head: string[];
+  rows: ReactNode[][];
+  empty: ReactNode;
+}) {
   if (rows.length === 0) return <p className="card text-text-2">{empty}</p>;
   return (
     <div className="card overflow-x-auto p-0 sm:p-0">
@@ -128,7 +140,12 @@ export function useMe() {
 export function SignedIn({ children }: { children: ReactNode }) {
   const { data: me, error, isPending } = useMe();
   if (isPending) return <Page title="…">{null}</Page>;
-  if (error) return <Page title="Something is wrong"><Fault error={error} /></Page>;
+  if (error)
+    return (
+      <Page title="Something is wrong">
+        <Fault error={error} />
+      </Page>
+    );
   if (me) return children;
   const back = window.location.pathname + window.location.search;
   return (

@@ -5,6 +5,8 @@
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
+const TAKEOVER_WAIT_MS = 10;
+
 /** Returns the function that gives the lock back. Throws when another hub is running there. */
 export function lockDataDir(dataDir: string): () => void {
   const path = join(dataDir, "hub.lock");
@@ -13,31 +15,53 @@ export function lockDataDir(dataDir: string): () => void {
   writeFileSync(draft, mine, { mode: 0o600 });
   try {
     for (;;) {
-      try {
-        linkSync(draft, path); // atomic: fails where the lock is
-        return () => {
-          if (read(path) === mine) rmSync(path, { force: true });
-        };
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-      }
+      if (linked(draft, path)) break;
       const held = read(path);
-      const [pid, started = ""] = (held ?? "").trim().split(" ");
-      if (held !== null && isRunning(Number(pid), started)) {
+      if (held === null) continue;
+      if (isRunning(held)) {
         throw new Error(
-          `Another hub (process ${pid}) uses the data directory ${dataDir}: stop it, or set GFE_DATA_DIR to another one`,
+          `Another hub (process ${held.split(" ")[0]}) uses the data directory ${dataDir}: stop it, or set GFE_DATA_DIR to another one`,
         );
       }
-      // Moved aside rather than deleted: of two that see the same stale lock, one rename wins.
-      try {
-        renameSync(path, `${draft}.stale`);
-        rmSync(`${draft}.stale`, { force: true });
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-      }
+      if (takenOver(path, draft, held)) break;
     }
   } finally {
     rmSync(draft, { force: true });
+  }
+  return () => {
+    if (read(path) === mine) rmSync(path, { force: true });
+  };
+}
+
+/**
+ * Puts the draft in the place of a stale lock. Of several that saw it, the one that holds the claim may; without it,
+ * the second would throw out the first, which is not stale any more.
+ */
+function takenOver(path: string, draft: string, stale: string): boolean {
+  const claim = `${path}.takeover`;
+  if (!linked(draft, claim)) {
+    const claimed = read(claim);
+    if (claimed !== null && !isRunning(claimed)) rmSync(claim, { force: true });
+    else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, TAKEOVER_WAIT_MS);
+    return false;
+  }
+  try {
+    if (read(path) !== stale) return false;
+    renameSync(draft, path);
+    return true;
+  } finally {
+    rmSync(claim, { force: true });
+  }
+}
+
+/** Atomic: false where the name is taken. */
+function linked(from: string, to: string): boolean {
+  try {
+    linkSync(from, to);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
   }
 }
 
@@ -49,7 +73,10 @@ function read(path: string): string | null {
   }
 }
 
-function isRunning(pid: number, started: string): boolean {
+/** Whether the process that a lock names still is. */
+function isRunning(lock: string): boolean {
+  const [first = "", started = ""] = lock.trim().split(" ");
+  const pid = Number(first);
   if (!Number.isInteger(pid) || pid <= 0) return false;
   try {
     process.kill(pid, 0);

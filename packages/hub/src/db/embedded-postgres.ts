@@ -77,6 +77,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   let child: ChildProcess | null = null;
   let stopping = false;
   let restarts = 0;
+  let gaveUp = false;
 
   function launch(): void {
     const logFile = openSync(join(cluster, "server.log"), "a", 0o600);
@@ -104,8 +105,8 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     started.once("exit", (code, signal) => {
       if (stopping || child !== started) return;
       if (Date.now() - startedAt > 60_000) restarts = 0;
-      if (++restarts > RESTARTS_MAX)
-        return options.log(`PostgreSQL keeps dying; see ${join(cluster, "server.log")}`);
+      gaveUp = ++restarts > RESTARTS_MAX;
+      if (gaveUp) return options.log(`PostgreSQL keeps dying; see ${join(cluster, "server.log")}`);
       options.log(`PostgreSQL ended (${signal ?? code}); starting it again`);
       setTimeout(() => !stopping && launch(), Math.min(200 * restarts, 2_000));
     });
@@ -113,12 +114,12 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
 
   launch();
   try {
-    await untilReady(url("postgres"));
+    await untilReady(url("postgres"), () => gaveUp);
     await createDatabase(url("postgres"));
   } catch (error) {
     stopping = true;
     (child as ChildProcess | null)?.kill("SIGQUIT");
-    throw new Error(`PostgreSQL did not start; see ${join(cluster, "server.log")}`, { cause: error });
+    throw new Error(`PostgreSQL did not start: ${lastWords(join(cluster, "server.log"))}`, { cause: error });
   }
   return {
     url: url("gfe"),
@@ -221,7 +222,14 @@ function runsCluster(pid: number, cluster: string): boolean {
   }
 }
 
-async function untilReady(url: string): Promise<void> {
+/** What it complained of, and where the rest is. */
+function lastWords(logFile: string): string {
+  const lines = existsSync(logFile) ? readFileSync(logFile, "utf8").trimEnd().split("\n") : [];
+  const fatal = lines.findLast((line) => line.includes("FATAL:")) ?? lines.at(-1) ?? "it said nothing";
+  return `${fatal.replace(/^.*?FATAL:\s*/, "")} (see ${logFile})`;
+}
+
+async function untilReady(url: string, gaveUp: () => boolean): Promise<void> {
   const deadline = Date.now() + START_TIMEOUT_MS;
   for (;;) {
     const client = new pg.Client({ connectionString: url });
@@ -230,7 +238,7 @@ async function untilReady(url: string): Promise<void> {
       return await client.end();
     } catch (error) {
       await client.end().catch(() => {});
-      if (Date.now() > deadline) throw error;
+      if (gaveUp() || Date.now() > deadline) throw error;
       await sleep(POLL_MS);
     }
   }

@@ -13,7 +13,9 @@ function node24() {
   const root = dirname(createRequire(import.meta.url).resolve("node/package.json"));
   const path = join(root, "bin", process.platform === "win32" ? "node.exe" : "node");
   if (existsSync(path)) return path;
-  console.error("gfe needs Node 24. Run `npm install` in the project's folder once more, or install Node 24.");
+  console.error(
+    "gfe needs Node 24. Run `npm install` in the project's folder once more, or install Node 24.",
+  );
   process.exit(1);
 }
 

@@ -12,13 +12,23 @@ const BUILD_TIMEOUT_MS = 120_000;
 /** Builds the dashboard where it is missing or older than what it is made of; takes about two seconds then. */
 export async function buildDashboard(): Promise<void> {
   const built = join(WEB, "dist", "index.html");
-  if (existsSync(built) && statSync(built).mtimeMs >= Math.max(...SOURCES.map((source) => newest(join(WEB, source))))) return;
+  if (
+    existsSync(built) &&
+    statSync(built).mtimeMs >= Math.max(...SOURCES.map((source) => newest(join(WEB, source))))
+  )
+    return;
   console.log("Building the dashboard (once) …");
   const vite = fileURLToPath(new URL("../../../node_modules/vite/bin/vite.js", import.meta.url));
   try {
-    await promisify(execFile)(process.execPath, [vite, "build", "--logLevel", "warn"], { cwd: WEB, timeout: BUILD_TIMEOUT_MS });
+    await promisify(execFile)(process.execPath, [vite, "build", "--logLevel", "warn"], {
+      cwd: WEB,
+      timeout: BUILD_TIMEOUT_MS,
+    });
   } catch (cause) {
-    throw new Failure(`the dashboard could not be built: ${(cause as { stderr?: string }).stderr ?? String(cause)}`, { cause });
+    throw new Failure(
+      `the dashboard could not be built: ${(cause as { stderr?: string }).stderr ?? String(cause)}`,
+      { cause },
+    );
   }
 }
 

@@ -8,6 +8,9 @@ import { addHub } from "./commands/hub.ts";
 import { addLedger } from "./commands/ledger.ts";
 import { addUp } from "./commands/up.ts";
 
-const program = new Command("gfe").description("GPU For Everyone: share GPUs, earn and spend credits for inference").version("0.1.0").showHelpAfterError();
+const program = new Command("gfe")
+  .description("GPU For Everyone: share GPUs, earn and spend credits for inference")
+  .version("0.1.0")
+  .showHelpAfterError();
 for (const add of [addHub, addUp, addChat, addLedger, addConfig, addDemo, addDev]) add(program);
 await program.parseAsync();

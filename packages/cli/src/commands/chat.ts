@@ -26,7 +26,8 @@ export function addChat(program: Command): void {
         if (!apiKey) throw new Failure("an API key is needed: make one in the dashboard and set GFE_API_KEY");
         const client = createClient({ baseUrl: options.hub, apiKey });
         const model = options.model ?? (await firstModel(client));
-        if (prompt.length > 0) await ask(client, model, [{ role: "user", content: prompt.join(" ") }], options.json);
+        if (prompt.length > 0)
+          await ask(client, model, [{ role: "user", content: prompt.join(" ") }], options.json);
         else await converse(client, model);
       }),
     );
@@ -41,7 +42,15 @@ export function addChat(program: Command): void {
         const { models } = await createClient({ baseUrl: hub }).market();
         if (json) return console.log(JSON.stringify({ models }));
         if (models.length === 0) return console.log("No node is online. Start one with `gfe up`.");
-        console.table(models.map(({ model, nodes, free_slots, context_length_max, scripted }) => ({ model, nodes, "free slots": free_slots, context: context_length_max, scripted })));
+        console.table(
+          models.map(({ model, nodes, free_slots, context_length_max, scripted }) => ({
+            model,
+            nodes,
+            "free slots": free_slots,
+            context: context_length_max,
+            scripted,
+          })),
+        );
       }),
     );
 }
@@ -58,11 +67,16 @@ async function firstModel(client: SdkClient): Promise<string> {
 }
 
 async function ask(client: SdkClient, model: string, messages: Message[], json = false): Promise<string> {
-  const answer = await client.chat({ model, messages, onDelta: ({ content }) => json || (content && process.stdout.write(content)) });
+  const answer = await client.chat({
+    model,
+    messages,
+    onDelta: ({ content }) => json || (content && process.stdout.write(content)),
+  });
   if (json) console.log(JSON.stringify(answer));
   else {
     process.stdout.write("\n");
-    if (process.stderr.isTTY && answer.x_gfe) console.error(`(${answer.x_gfe.node_name}, ${answer.x_gfe.cost_credits} credits)`);
+    if (process.stderr.isTTY && answer.x_gfe)
+      console.error(`(${answer.x_gfe.node_name}, ${answer.x_gfe.cost_credits} credits)`);
   }
   return answer.content;
 }

@@ -22,7 +22,8 @@ export function addConfig(program: Command): void {
         if (json) console.log(JSON.stringify({ ok: result.ok, problems, warnings, variables }));
         else {
           const width = Math.max(...variables.map(({ name }) => name.length));
-          for (const { name, value, set, meaning } of variables) console.log(`${set ? "*" : " "} ${name.padEnd(width)}  ${value || "–"}  — ${meaning}`);
+          for (const { name, value, set, meaning } of variables)
+            console.log(`${set ? "*" : " "} ${name.padEnd(width)}  ${value || "–"}  — ${meaning}`);
           console.log("\n* set in the environment");
           for (const { variable, message } of warnings) console.error(`warning: ${variable} ${message}`);
           for (const { variable, message } of problems) console.error(`error: ${variable} ${message}`);

@@ -1,14 +1,19 @@
-import { parseConfig, startHub, type Config } from "@gfe/hub";
+import { type Config, parseConfig, startHub } from "@gfe/hub";
 import type { Command } from "commander";
-import { Failure, reporting } from "../failure.ts";
 import { buildDashboard } from "../dashboard.ts";
+import { Failure, reporting } from "../failure.ts";
 
 export function addHub(program: Command): void {
   program
     .command("hub")
-    .description("start a hub: API and dashboard on one port, with its own database unless DATABASE_URL is set")
+    .description(
+      "start a hub: API and dashboard on one port, with its own database unless DATABASE_URL is set",
+    )
     .option("--no-build", "do not build the dashboard first, even if it is missing or old")
-    .addHelpText("after", "\nSettings come from the environment; `gfe config check` lists them.\nExample:\n  PORT=9000 GFE_SIGNUP_CREDITS=0 gfe hub\n")
+    .addHelpText(
+      "after",
+      "\nSettings come from the environment; `gfe config check` lists them.\nExample:\n  PORT=9000 GFE_SIGNUP_CREDITS=0 gfe hub\n",
+    )
     .action(
       reporting(async ({ build }: { build: boolean }) => {
         if (build) await buildDashboard();
@@ -26,7 +31,10 @@ export function addHub(program: Command): void {
 /** The configuration of this process's environment; a Failure that names every bad variable otherwise. */
 export function readConfig(env: Record<string, string | undefined> = process.env): Config {
   const result = parseConfig(env);
-  if (!result.ok) throw new Failure(`the configuration is not valid:\n${result.problems.map(({ variable, message }) => `  ${variable} ${message}`).join("\n")}`);
+  if (!result.ok)
+    throw new Failure(
+      `the configuration is not valid:\n${result.problems.map(({ variable, message }) => `  ${variable} ${message}`).join("\n")}`,
+    );
   for (const { variable, message } of result.warnings) console.error(`gfe: warning: ${variable} ${message}`);
   return result.config;
 }

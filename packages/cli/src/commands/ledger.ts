@@ -1,4 +1,4 @@
-import { lockDataDir, createPool, startEmbeddedPostgres } from "@gfe/hub";
+import { createPool, lockDataDir, startEmbeddedPostgres } from "@gfe/hub";
 import { createLedger, type Verdict } from "@gfe/ledger";
 import type { Command } from "commander";
 import { Failure, reporting } from "../failure.ts";
@@ -12,12 +12,17 @@ export function addLedger(program: Command): void {
     .option("--hub <url>", "ask a running hub (an operator's session is needed) instead of the database")
     .option("--session <token>", "session token of an operator, for --hub", process.env.GFE_SESSION)
     .option("--json", "one JSON object")
-    .addHelpText("after", "\nWithout --hub the database of GFE_DATA_DIR or DATABASE_URL is read; an embedded one only while its hub is stopped.\n")
+    .addHelpText(
+      "after",
+      "\nWithout --hub the database of GFE_DATA_DIR or DATABASE_URL is read; an embedded one only while its hub is stopped.\n",
+    )
     .action(
       reporting(async (options: { hub?: string; session?: string; json?: boolean }) => {
         const verdict = options.hub ? await askHub(options.hub, options.session) : await readDatabase();
         if (options.json) console.log(JSON.stringify(verdict));
-        else for (const { name, ok, detail } of verdict.checks) console.log(`${ok ? "✓" : "✗"} ${name}${ok ? "" : `: ${detail}`}`);
+        else
+          for (const { name, ok, detail } of verdict.checks)
+            console.log(`${ok ? "✓" : "✗"} ${name}${ok ? "" : `: ${detail}`}`);
         process.exitCode = verdict.ok ? 0 : 1;
       }),
     );
@@ -25,8 +30,13 @@ export function addLedger(program: Command): void {
 
 async function askHub(url: string, session: string | undefined): Promise<Verdict> {
   if (!session) throw new Failure("--hub needs --session or GFE_SESSION: the token of an operator's session");
-  const response = await fetch(new URL("/api/v1/ledger/verify", url), { headers: { authorization: `Bearer ${session}` } });
-  if (!response.ok) throw new Failure(`the hub answered ${response.status}: ${((await response.json()) as { detail?: string }).detail ?? ""}`);
+  const response = await fetch(new URL("/api/v1/ledger/verify", url), {
+    headers: { authorization: `Bearer ${session}` },
+  });
+  if (!response.ok)
+    throw new Failure(
+      `the hub answered ${response.status}: ${((await response.json()) as { detail?: string }).detail ?? ""}`,
+    );
   return (await response.json()) as Verdict;
 }
 

@@ -44,6 +44,8 @@ const STOP_TIMEOUT_MS = 15_000;
 const POLL_MS = 50;
 /** Restarts after a crash without a good minute between them. */
 const RESTARTS_MAX = 10;
+/** The same before it ever answered. Not one: what a killed server left may take a moment to be gone. */
+const START_RETRIES_MAX = 4;
 /** sun_path is 108 bytes with its terminator; `.s.PGSQL.5432` and a slash go into it too. */
 const SOCKET_DIR_LENGTH_MAX = 107 - 16;
 
@@ -77,6 +79,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   let child: ChildProcess | null = null;
   let stopping = false;
   let restarts = 0;
+  let ready = false;
   let gaveUp = false;
 
   function launch(): void {
@@ -105,7 +108,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     started.once("exit", (code, signal) => {
       if (stopping || child !== started) return;
       if (Date.now() - startedAt > 60_000) restarts = 0;
-      gaveUp = ++restarts > RESTARTS_MAX;
+      gaveUp = ++restarts > (ready ? RESTARTS_MAX : START_RETRIES_MAX);
       if (gaveUp) return options.log(`PostgreSQL keeps dying; see ${join(cluster, "server.log")}`);
       options.log(`PostgreSQL ended (${signal ?? code}); starting it again`);
       setTimeout(() => !stopping && launch(), Math.min(200 * restarts, 2_000));
@@ -116,6 +119,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   try {
     await untilReady(url("postgres"), () => gaveUp);
     await createDatabase(url("postgres"));
+    ready = true;
   } catch (error) {
     stopping = true;
     (child as ChildProcess | null)?.kill("SIGQUIT");
@@ -127,6 +131,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     async stop() {
       stopping = true;
       if (child && child.exitCode === null && child.signalCode === null) await stopChild(child);
+      if (sockets !== cluster) rmSync(sockets, { recursive: true, force: true });
     },
   };
 }

@@ -248,7 +248,11 @@ export function createJobs(options: JobsOptions): Jobs {
     active: () => active,
     async drain(graceMs) {
       draining = true;
-      const idle = () => new Promise<void>((resolve) => (active === 0 ? resolve() : (onIdle = resolve)));
+      const idle = () =>
+        new Promise<void>((resolve) => {
+          onIdle = resolve;
+          if (active === 0) resolve();
+        });
       await withinMs(idle(), graceMs);
       cancelAll.abort();
       await withinMs(idle(), limits.receiptMs + SETTLE_WAIT_MS);

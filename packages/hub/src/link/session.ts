@@ -169,6 +169,7 @@ export class Session {
 
   #refuse(code: string, message: string): void {
     this.#events.refused(code);
+    if (!this.#joined) return this.close(CLOSE.malformed, message);
     // A repeat is harmless (a resend after a lost acknowledgement); the rest counts towards the bound.
     const fatal = code !== "exists" && ++this.#malformed >= LINK_LIMITS.malformedFrames;
     this.send({ type: "refused", code, message, fatal });

@@ -58,11 +58,8 @@ export class Gatherer implements JobSink {
     choice.content += delta.content ?? "";
     choice.reasoning += delta.reasoning ?? "";
     for (const call of delta.tool_calls ?? []) {
-      const known = (choice.toolCalls[call.index] ??= {
-        id: "",
-        type: "function",
-        function: { name: "", arguments: "" },
-      });
+      choice.toolCalls[call.index] ??= { id: "", type: "function", function: { name: "", arguments: "" } };
+      const known = choice.toolCalls[call.index]!;
       known.id ||= call.id ?? "";
       known.function.name += call.function?.name ?? "";
       known.function.arguments += call.function?.arguments ?? "";

@@ -1,0 +1,166 @@
+/** A hub on a database of its own, with people: what whole-system tests stand on. After each test the books must balance. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createPool, type Hub, parseConfig, startHub } from "@gfe/hub";
+import { createTestDatabase } from "@gfe/hub/testing";
+import { createLedger, type Ledger } from "@gfe/ledger";
+import type pg from "pg";
+
+export interface Person {
+  name: string;
+  userId: string;
+  cookie: string;
+  /** An API key with every scope. */
+  key: string;
+  agentToken: string;
+  agentTokenId: string;
+}
+
+export interface World {
+  hub: Hub;
+  pool: pg.Pool;
+  ledger: Ledger;
+  person(name: string): Promise<Person>;
+  /** JSON in, JSON out; `as` sends a person's key, or its cookie for `session`. */
+  call(
+    method: string,
+    path: string,
+    options?: { as?: Person; session?: Person; body?: unknown; headers?: Record<string, string> },
+  ): Promise<Answer>;
+  available(person: Person): Promise<bigint>;
+  /** Waits until no hold is open, checks every invariant, stops everything. */
+  end(): Promise<void>;
+}
+
+export interface Answer {
+  status: number;
+  // biome-ignore lint/suspicious/noExplicitAny: tests look into answers of every shape
+  body: any;
+  headers: Headers;
+}
+
+export async function startWorld(env: Record<string, string> = {}): Promise<World> {
+  const database = await createTestDatabase();
+  const dataDir = mkdtempSync(join(tmpdir(), "gfe-world-"));
+  const parsed = parseConfig({
+    PORT: "0",
+    DATABASE_URL: database.url,
+    GFE_DATA_DIR: dataDir,
+    GFE_LOG_LEVEL: "fatal",
+    GFE_LOGINS_MAX: "100000",
+    GFE_DRAIN_MS: "1000",
+    ...env,
+  });
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
+  const hub = await startHub(parsed.config);
+  const pool = createPool(database.url, () => {});
+  const ledger = createLedger({ pool });
+  let people = 0;
+
+  const call: World["call"] = async (method, path, { as, session, body, headers = {} } = {}) => {
+    const response = await fetch(hub.url + path, {
+      method,
+      headers: {
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...(as ? { authorization: `Bearer ${as.key}` } : {}),
+        ...(session ? { cookie: session.cookie, origin: hub.url } : {}),
+        ...headers,
+      },
+      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    return { status: response.status, body: parse(text), headers: response.headers };
+  };
+
+  async function person(name: string): Promise<Person> {
+    const email = `${name}-${people++}@example.org`;
+    const signUp = await call("POST", "/api/auth/sign-up/email", {
+      body: { name, email, password: "correct horse battery" },
+      headers: { origin: hub.url },
+    });
+    if (signUp.status !== 200)
+      throw new Error(`sign-up answered ${signUp.status}: ${JSON.stringify(signUp.body)}`);
+    const cookie = signUp.headers
+      .getSetCookie()
+      .map((line) => line.split(";")[0])
+      .join("; ");
+    const blank: Person = {
+      name,
+      userId: signUp.body.user.id,
+      cookie,
+      key: "",
+      agentToken: "",
+      agentTokenId: "",
+    };
+    const key = await call("POST", "/api/v1/keys", {
+      session: blank,
+      body: { label: "test", scopes: ["inference", "read", "manage"] },
+    });
+    const token = await call("POST", "/api/v1/agent-tokens", { session: blank, body: { label: "test" } });
+    return {
+      ...blank,
+      key: key.body.secret,
+      agentToken: token.body.secret,
+      agentTokenId: token.body.agent_token.id,
+    };
+  }
+
+  return {
+    hub,
+    pool,
+    ledger,
+    person,
+    call,
+    async available({ userId }) {
+      return (await ledger.balance(`user:${userId}`))?.available ?? 0n;
+    },
+    async end() {
+      try {
+        await until(async () => (await ledger.openHolds()).length === 0, "every hold is resolved");
+        await audit(pool, ledger);
+      } finally {
+        await hub.stop();
+        await pool.end();
+        await database.drop();
+        rmSync(dataDir, { recursive: true, force: true });
+      }
+    },
+  };
+}
+
+/** The ledger's own invariants, and that jobs and ledger tell the same story. Throws with what is wrong. */
+export async function audit(pool: pg.Pool, ledger: Ledger): Promise<void> {
+  const broken = (await ledger.verify()).checks.filter(({ ok }) => !ok);
+  const { rows } = await pool.query<{ id: string; problem: string }>(`
+    SELECT j.id, 'a job and its hold disagree' AS problem FROM jobs j LEFT JOIN ledger_holds h ON h.id = j.id
+      WHERE h.id IS NULL OR h.amount <> j.held_micro OR h.settled <> j.cost_micro OR (j.state = 'running') <> (h.state = 'open')
+    UNION ALL
+    SELECT j.id, 'a job was not paid as it says' FROM jobs j LEFT JOIN (
+        SELECT hold_id, sum(amount) FILTER (WHERE credit = 'hub:fees') AS fee, sum(amount) FILTER (WHERE credit <> 'hub:fees') AS pay, count(*) AS n
+        FROM ledger_transfers WHERE hold_id IS NOT NULL GROUP BY hold_id
+      ) t ON t.hold_id = j.id
+      WHERE coalesce(t.fee, 0) <> j.fee_micro OR coalesce(t.pay, 0) <> j.cost_micro - j.fee_micro OR t.n > 2
+    UNION ALL
+    SELECT j.id, 'an account was paid for serving itself' FROM jobs j WHERE j.provider_id = j.consumer_id AND j.cost_micro > 0`);
+  if (broken.length + rows.length > 0)
+    throw new Error(`the audit failed: ${JSON.stringify([...broken, ...rows])}`);
+}
+
+const UNTIL_MS = 10_000;
+
+/** Asks again and again until it is so; throws after a bounded time. For states that no event tells of. */
+export async function until(condition: () => Promise<boolean> | boolean, what: string): Promise<void> {
+  for (const deadline = Date.now() + UNTIL_MS; !(await condition()); ) {
+    if (Date.now() > deadline) throw new Error(`it never came to be that ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}

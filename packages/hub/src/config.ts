@@ -1,6 +1,6 @@
 /** Configuration: environment variables, checked once at start. Nothing else reads the environment. */
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { parseCredits } from "@gfe/protocol";
 import { z } from "zod";
 
@@ -30,8 +30,24 @@ export interface Config {
   oauth: Partial<Record<OAuthProvider, { clientId: string; clientSecret: string; url: string | null }>>;
 }
 
-const number = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
-const url = z.url({ protocol: /^https?$/, error: "must be an http(s) address" });
+/** Decimal digits: what else JavaScript takes for a number (" ", "0x10", "1e3") is a slip here. */
+const number = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d{1,15}$/, `must be a whole number from ${min} to ${max}`)
+    .transform(Number)
+    .refine((value) => value >= min && value <= max, `must be a whole number from ${min} to ${max}`);
+/** Text that passes the test, or none. */
+const blankOr = (test: (text: string) => boolean, message: string) =>
+  z.string().refine((text) => text === "" || test(text), message);
+const isHttp = (text: string) => /^https?:\/\//.test(text) && URL.canParse(text);
+const isOrigin = (text: string) => isHttp(text) && new URL(text).href === `${new URL(text).origin}/`;
+const address = z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()]);
+const listOf = (text: string): string[] =>
+  text
+    .split(",")
+    .map((part) => part.trim())
+    .filter(Boolean);
 
 interface Variable {
   name: string;
@@ -61,7 +77,7 @@ const oauthVariables = (["google", "github", "microsoft"] as const).flatMap((pro
       name: `${NAME}_URL`,
       meaning: `Sign-in with ${provider}: another server of that kind (GitHub Enterprise, a tenant, a test)`,
       default: "",
-      schema: z.union([z.literal(""), url]),
+      schema: blankOr(isHttp, "must be an http(s) address"),
     },
   ];
 });
@@ -79,7 +95,7 @@ export const configVariables: Variable[] = [
     name: "GFE_PUBLIC_URL",
     meaning: "Where others reach the hub, if not at HOST and PORT",
     default: "",
-    schema: z.union([z.literal(""), url]),
+    schema: blankOr(isOrigin, "must be an http(s) address without a path"),
   },
   {
     name: "GFE_DATA_DIR",
@@ -92,17 +108,14 @@ export const configVariables: Variable[] = [
     meaning: "A PostgreSQL of yours (15 or newer) instead of the embedded one",
     default: "",
     secret: true,
-    schema: z.union([
-      z.literal(""),
-      z.string().regex(/^postgres(ql)?:\/\//, "must begin with postgresql://"),
-    ]),
+    schema: blankOr((text) => /^postgres(ql)?:\/\//.test(text), "must begin with postgresql://"),
   },
   {
     name: "GFE_SECRET",
     meaning: "Signs sessions; made and kept in the data directory when unset",
     default: "",
     secret: true,
-    schema: z.union([z.literal(""), z.string().min(32, "must have at least 32 characters")]),
+    schema: blankOr((text) => text.length >= 32, "must have at least 32 characters"),
   },
   {
     name: "GFE_SIGNUP_CREDITS",
@@ -116,13 +129,21 @@ export const configVariables: Variable[] = [
     name: "GFE_FEE_PERCENT",
     meaning: "The operator's share of each charge",
     default: "5",
-    schema: z.coerce.number().min(0).max(100).multipleOf(0.01),
+    schema: z
+      .string()
+      .regex(
+        /^(\d{1,2}(\.\d{1,2})?|100(\.00?)?)$/,
+        "must be a percentage from 0 to 100, with two decimals at most",
+      )
+      .transform(Number),
   },
   {
     name: "GFE_LOG_LEVEL",
     meaning: "fatal, error, warn, info, debug or silent",
     default: "info",
-    schema: z.enum(["fatal", "error", "warn", "info", "debug", "silent"]),
+    schema: z.enum(["fatal", "error", "warn", "info", "debug", "silent"], {
+      error: "must be fatal, error, warn, info, debug or silent",
+    }),
   },
   {
     name: "GFE_BODY_LIMIT_BYTES",
@@ -134,7 +155,13 @@ export const configVariables: Variable[] = [
     name: "GFE_TRUSTED_PROXIES",
     meaning: "Addresses or networks, separated by commas, whose X-Forwarded-For is believed",
     default: "",
-    schema: z.string(),
+    schema: z
+      .string()
+      .transform(listOf)
+      .refine(
+        (parts) => parts.every((part) => address.safeParse(part).success),
+        "must be addresses or networks such as 10.0.0.1, 10.0.0.0/8",
+      ),
   },
   {
     name: "GFE_QUEUE_MAX",
@@ -188,7 +215,7 @@ export interface ConfigProblem {
 
 export type ConfigResult =
   | { ok: true; config: Config; warnings: ConfigProblem[] }
-  | { ok: false; problems: ConfigProblem[] };
+  | { ok: false; problems: ConfigProblem[]; warnings: ConfigProblem[] };
 
 /** Names every bad value at once; variables that look like ours but are not are warnings. */
 export function parseConfig(env: Record<string, string | undefined>): ConfigResult {
@@ -200,24 +227,22 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     else problems.push({ variable: name, message: parsed.error.issues[0]?.message ?? "is not valid" });
   }
   const oauth = oauthConfig(values, problems);
-  if (problems.length > 0) return { ok: false, problems };
+  const warnings = unknownVariables(env);
+  if (problems.length > 0) return { ok: false, problems, warnings };
   const text = (name: string) => values.get(name) as string;
   const integer = (name: string) => values.get(name) as number;
   const config: Config = {
     host: text("HOST"),
     port: integer("PORT"),
     publicUrl: text("GFE_PUBLIC_URL").replace(/\/+$/, "") || null,
-    dataDir: text("GFE_DATA_DIR"),
+    dataDir: resolve(text("GFE_DATA_DIR")),
     databaseUrl: text("DATABASE_URL") || null,
     secret: text("GFE_SECRET") || null,
     signupCreditsMicro: parseCredits(text("GFE_SIGNUP_CREDITS"))!,
     feeBasisPoints: Math.round(integer("GFE_FEE_PERCENT") * 100),
     logLevel: text("GFE_LOG_LEVEL") as Config["logLevel"],
     bodyLimitBytes: integer("GFE_BODY_LIMIT_BYTES"),
-    trustedProxies: text("GFE_TRUSTED_PROXIES")
-      .split(",")
-      .map((part) => part.trim())
-      .filter(Boolean),
+    trustedProxies: values.get("GFE_TRUSTED_PROXIES") as string[],
     queueMax: integer("GFE_QUEUE_MAX"),
     queueWaitMs: integer("GFE_QUEUE_WAIT_MS"),
     firstTokenTimeoutMs: integer("GFE_FIRST_TOKEN_TIMEOUT_MS"),
@@ -227,7 +252,7 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     loginsMax: integer("GFE_LOGINS_MAX"),
     oauth,
   };
-  return { ok: true, config, warnings: unknownVariables(env) };
+  return { ok: true, config, warnings };
 }
 
 function oauthConfig(values: Map<string, unknown>, problems: ConfigProblem[]): Config["oauth"] {
@@ -237,7 +262,8 @@ function oauthConfig(values: Map<string, unknown>, problems: ConfigProblem[]): C
     const [clientId, clientSecret, base] = ["CLIENT_ID", "CLIENT_SECRET", "URL"].map(
       (part) => (values.get(`${NAME}_${part}`) ?? "") as string,
     );
-    if (clientId && clientSecret) oauth[provider] = { clientId, clientSecret, url: base || null };
+    if (clientId && clientSecret)
+      oauth[provider] = { clientId, clientSecret, url: base?.replace(/\/+$/, "") || null };
     else if (clientId || clientSecret) {
       problems.push({
         variable: `${NAME}_CLIENT_${clientId ? "SECRET" : "ID"}`,
@@ -257,6 +283,8 @@ const ELSEWHERE = new Set([
   "GFE_TEST_DATABASE_URL",
   "GFE_TEST_MODEL",
   "GFE_DEV_HUB",
+  "GFE_DEV_ORIGIN",
+  "GFE_SESSION",
   "GFE_DOWNLOAD",
 ]);
 

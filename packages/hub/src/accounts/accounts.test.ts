@@ -2,6 +2,7 @@ import { getMigrations } from "better-auth/db/migration";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { cookieOf, PASSWORD, postJson, startTestHub, type TestHub } from "../testing/test-hub.ts";
 import { createAuth } from "./auth.ts";
+import { deleteExpired } from "./clean-up.ts";
 
 let hub: TestHub;
 beforeAll(async () => {
@@ -150,6 +151,19 @@ describe("a sign-up that a crash cut short", () => {
     expect(rows).toEqual([{ signupGranted: true }]);
     expect((await me({ cookie: cookieOf(response) })).body.balance.posted_micro).toBe("100000000");
   });
+});
+
+test("expired sessions and codes are deleted, the others stay", async () => {
+  const gone = await hub.signUp();
+  const stays = await hub.signUp();
+  await hub.pool.query(`UPDATE "session" SET "expiresAt" = now() - interval '2 hours' WHERE "userId" = $1`, [
+    gone.userId,
+  ]);
+  await postJson(`${hub.url}/api/auth/device/code`, { client_id: "gfe-cli" });
+  await hub.pool.query(`UPDATE "deviceCode" SET "expiresAt" = now() - interval '2 hours'`);
+  expect(await deleteExpired(hub.pool)).toBe(2);
+  expect((await me({ cookie: gone.cookie })).status).toBe(401);
+  expect((await me({ cookie: stays.cookie })).status).toBe(200);
 });
 
 test("the tables have what the authentication library expects", async () => {

@@ -29,7 +29,7 @@ export interface ChatRequest {
 }
 
 /** The request in OpenAI's words. */
-export function chatBody({ model, messages, maxTokens, temperature, stop, seed }: ChatRequest) {
+function chatBody({ model, messages, maxTokens, temperature, stop, seed }: ChatRequest) {
   return {
     model,
     messages,
@@ -72,18 +72,24 @@ export interface ChatAnswer {
 }
 
 /**
- * Gathers a streamed chat. Throws SdkError with the hub's code where the stream says so, `broken_stream` where it ends
- * without having said why or without its last word, and the signal's reason where that aborted.
+ * Asks and gathers the streamed answer. Throws SdkError with the hub's code where it refuses or the stream says so,
+ * `broken_stream` where that ends without having said why or without its last word, and the signal's reason where that
+ * aborted.
  */
-export async function readChat(
-  body: ReadableStream<Uint8Array>,
-  { onDelta, signal }: Pick<ChatRequest, "onDelta" | "signal">,
+export async function streamChat(
+  open: (body: object, signal: AbortSignal) => Promise<Response>,
+  request: ChatRequest,
   silenceMs: number = CHAT_SILENCE_MS,
 ): Promise<ChatAnswer> {
+  const { signal, onDelta } = request;
+  const connection = new AbortController();
+  const silence = watchSilence(silenceMs, () => connection.abort());
   const answer: ChatAnswer = { content: "", reasoning: "", finish_reason: "", usage: null, x_gfe: null };
   let over = false;
   try {
-    for await (const { data } of readEvents(unlessSilent(body, silenceMs))) {
+    const either = signal ? AbortSignal.any([signal, connection.signal]) : connection.signal;
+    const response = await open(chatBody(request), either);
+    for await (const { data } of readEvents(response.body!, silence.heard)) {
       over = data === "[DONE]";
       if (over) break;
       take(answer, chunkSchema.parse(JSON.parse(data)), onDelta);
@@ -91,7 +97,10 @@ export async function readChat(
   } catch (cause) {
     if (signal?.aborted) throw signal.reason;
     if (cause instanceof SdkError) throw cause;
-    throw new SdkError("broken_stream", "The connection broke before the answer's end", { cause });
+    const why = connection.signal.aborted ? "The hub went silent" : "The connection broke";
+    throw new SdkError("broken_stream", `${why} before the answer's end`, { cause });
+  } finally {
+    silence.stop();
   }
   if (!over || answer.finish_reason === "")
     throw new SdkError("broken_stream", "The answer broke off before its end");
@@ -116,35 +125,4 @@ function take(answer: ChatAnswer, chunk: Chunk, onDelta: ChatRequest["onDelta"])
   answer.finish_reason = choice?.finish_reason ?? answer.finish_reason;
   answer.usage = chunk.usage ?? answer.usage;
   answer.x_gfe = chunk.x_gfe ?? answer.x_gfe;
-}
-
-/** The same bytes, but an error after a silence. */
-function unlessSilent(body: ReadableStream<Uint8Array>, silenceMs: number): ReadableStream<Uint8Array> {
-  const reader = body.getReader();
-  let silence: ReturnType<typeof watchSilence>;
-  return new ReadableStream({
-    start(controller) {
-      silence = watchSilence(silenceMs, () => {
-        silence.stop();
-        controller.error(new SdkError("broken_stream", "The hub went silent before the answer's end"));
-        void reader.cancel().catch(() => {});
-      });
-    },
-    async pull(controller) {
-      try {
-        const { done, value } = await reader.read();
-        silence.heard();
-        if (!done) return controller.enqueue(value);
-        silence.stop();
-        controller.close();
-      } catch (error) {
-        silence.stop();
-        controller.error(error);
-      }
-    },
-    async cancel(reason) {
-      silence.stop();
-      await reader.cancel(reason);
-    },
-  });
 }

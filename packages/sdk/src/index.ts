@@ -17,7 +17,10 @@ export {
   type PublicConfig,
   parseCredits,
 } from "@gfe/protocol";
+export type { Session, SocialSignIn } from "./auth.ts";
 export type { ChatAnswer, ChatDelta, ChatMessage, ChatRequest } from "./chat.ts";
-export { type ClientOptions, createClient, type SdkClient } from "./client.ts";
+export { createClient, type JobsQuery, type PageQuery, type SdkClient } from "./client.ts";
+export type { ProviderStats } from "./earnings.ts";
 export { SdkError } from "./errors.ts";
+export type { ClientOptions } from "./http.ts";
 export type { LiveOptions, LiveState } from "./live.ts";

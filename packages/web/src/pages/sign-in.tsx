@@ -32,7 +32,7 @@ export function SignIn() {
   });
   const social = useMutation({
     mutationFn: async (provider: keyof typeof NAMES) => {
-      window.location.assign(await client.signInWith(provider, back ?? "/"));
+      window.location.assign(await client.socialSignInUrl({ provider, callbackURL: back ?? "/" }));
     },
   });
   const onSubmit = (event: FormEvent<HTMLFormElement>) => {

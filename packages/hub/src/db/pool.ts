@@ -12,6 +12,7 @@ export function createPool(url: string, onError: (error: Error) => void): pg.Poo
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
   });
-  pool.on("error", onError);
+  // A server that stops after the pool was ended cuts connections that are already on their way out.
+  pool.on("error", (error) => pool.ending || onError(error));
   return pool;
 }

@@ -4,7 +4,12 @@
  * told. Neither bodies nor headers are logged.
  */
 import { GfeError, newId, toOpenAiError, toProblem } from "@gfe/protocol";
-import Fastify, { type FastifyBaseLogger, type FastifyError, type FastifyInstance } from "fastify";
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyError,
+  type FastifyInstance,
+  LogController,
+} from "fastify";
 import { serializerCompiler, validatorCompiler } from "fastify-type-provider-zod";
 
 export interface ServerOptions {

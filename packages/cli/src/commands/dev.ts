@@ -1,0 +1,106 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import type { Command } from "commander";
+import { post, register } from "../demo/people.ts";
+import { Failure, reporting } from "../failure.ts";
+import { untilStopped } from "./hub.ts";
+
+const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
+const ROOT = fileURLToPath(new URL("../../../../", import.meta.url));
+const WEB_PORT = 5173;
+const START_TIMEOUT_MS = 60_000;
+
+export function addDev(program: Command): void {
+  program
+    .command("dev")
+    .description("for working on it: hub with reload, two scripted nodes, the dashboard with reload")
+    .action(
+      reporting(async () => {
+        const port = process.env.PORT ?? "8080";
+        const hubUrl = `http://127.0.0.1:${port}`;
+        const children: ChildProcess[] = [];
+        const run = (
+          name: string,
+          args: string[],
+          options: { cwd?: string; env?: Record<string, string> } = {},
+        ) => {
+          const child = spawn(process.execPath, args, {
+            stdio: "inherit",
+            cwd: options.cwd ?? ROOT,
+            env: { ...process.env, ...options.env },
+          });
+          child.once("exit", (code) => code && console.error(`${name} ended with ${code}`));
+          children.push(child);
+        };
+        run(
+          "hub",
+          [
+            "--watch-path=packages/hub/src",
+            "--watch-path=packages/ledger/src",
+            "--watch-path=packages/protocol/src",
+            "--watch-preserve-output",
+            MAIN,
+            "hub",
+            "--no-build",
+          ],
+          {
+            env: {
+              GFE_DATA_DIR: process.env.GFE_DATA_DIR ?? `${ROOT}.gfe/dev`,
+              PORT: port,
+              GFE_DEV_ORIGIN: `http://localhost:${WEB_PORT},http://127.0.0.1:${WEB_PORT}`,
+              GFE_LOGINS_MAX: "100",
+            },
+          },
+        );
+        await untilReady(hubUrl);
+        const provider = await register(hubUrl, "dev-provider");
+        for (const name of ["node-a", "node-b"]) {
+          const { secret } = await post<{ secret: string }>(hubUrl, provider, "/api/v1/agent-tokens", {
+            label: name,
+          });
+          run(
+            name,
+            [
+              MAIN,
+              "up",
+              "--hub",
+              hubUrl,
+              "--scripted",
+              "--name",
+              name,
+              "--config-dir",
+              `${ROOT}.gfe/${name}`,
+            ],
+            { env: { GFE_AGENT_TOKEN: secret } },
+          );
+        }
+        run(
+          "web",
+          ["node_modules/vite/bin/vite.js", "--port", String(WEB_PORT)].map((arg, i) =>
+            i === 0 ? `${ROOT}${arg}` : arg,
+          ),
+          { cwd: `${ROOT}packages/web`, env: { GFE_DEV_HUB: hubUrl } },
+        );
+        console.log(
+          `\nDashboard with reload: http://localhost:${WEB_PORT}   hub: ${hubUrl}   Ctrl-C stops all\n`,
+        );
+        await untilStopped(async () => {
+          for (const child of children.reverse()) child.kill("SIGTERM");
+        });
+      }),
+    );
+}
+
+async function untilReady(hubUrl: string): Promise<void> {
+  for (const deadline = Date.now() + START_TIMEOUT_MS; Date.now() < deadline; ) {
+    if (
+      await fetch(`${hubUrl}/readyz`).then(
+        ({ ok }) => ok,
+        () => false,
+      )
+    )
+      return;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+  throw new Failure(`the hub did not answer at ${hubUrl}`);
+}

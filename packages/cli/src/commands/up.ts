@@ -1,0 +1,197 @@
+import {
+  type AgentEvent,
+  createBuiltInEngine,
+  createHubRecords,
+  createNodeHost,
+  createScriptedEngine,
+  type Engine,
+  type Host,
+  parseHubAddress,
+  parsePrice,
+  requestDeviceGrant,
+  startAgent,
+} from "@gfe/agent";
+import type { PriceWire } from "@gfe/protocol";
+import type { Command } from "commander";
+import { Failure, reporting } from "../failure.ts";
+
+interface UpOptions {
+  hub: string;
+  token?: string;
+  modelPath?: string;
+  engine: string[];
+  slots?: number;
+  name?: string;
+  price?: PriceWire;
+  scripted?: boolean;
+  detect: boolean;
+  configDir?: string;
+  json?: boolean;
+}
+
+export function addUp(program: Command): void {
+  program
+    .command("up")
+    .description("share this machine's engines through a hub and earn")
+    .option("--hub <url>", "the hub", process.env.GFE_HUB ?? "http://127.0.0.1:8080")
+    .option("--token <token>", "agent token, for machines without a browser near; better in GFE_AGENT_TOKEN")
+    .option("--model-path <gguf>", "run this model on the built-in engine (or GFE_MODEL)")
+    .option(
+      "--engine <url>",
+      "an engine at an unusual address; may be repeated",
+      (url: string, urls: string[]) => [...urls, url],
+      [],
+    )
+    .option("--no-detect", "do not look for engines at their usual ports")
+    .option("--slots <n>", "answers at once, over all models", positive)
+    .option("--name <name>", "the node's name; this machine's if not given")
+    .option(
+      "--price <price>",
+      "in credits: 0.5 is per request; request=0,in=0.2,out=0.6 names parts, per request and per million tokens",
+      toPrice,
+    )
+    .option("--scripted", "serve a scripted engine, labelled as such, that runs no model")
+    .option("--config-dir <dir>", "where the node's key is kept, instead of the XDG directory")
+    .option("--json", "one JSON object a line for each event")
+    .addHelpText(
+      "after",
+      "\nCtrl-C lets running answers end first; a second Ctrl-C stops at once.\nExamples:\n  gfe up --hub https://hub.example.org\n  gfe up --model-path ./model.gguf --price request=0,in=0.2,out=0.6\n",
+    )
+    .action(reporting(up));
+}
+
+async function up(options: UpOptions): Promise<void> {
+  const host = createNodeHost({
+    log: { info() {}, warn: (_fields, message) => console.error(`warning: ${message}`) },
+    ...(options.configDir ? { configDir: options.configDir, stateDir: options.configDir } : {}),
+  });
+  const tell = options.json
+    ? (event: object) => console.log(JSON.stringify(event))
+    : (event: object) => print(event as AgentEvent);
+  const token = await agentToken(host, options);
+  const stopping = new AbortController();
+  const onEarly = () => stopping.abort();
+  process.once("SIGINT", onEarly);
+  process.once("SIGTERM", onEarly);
+  const engines = ownEngines(host, options);
+  const agent = await startAgent({
+    host,
+    hubUrl: options.hub,
+    token,
+    engines,
+    ...(options.detect && !options.scripted
+      ? { detect: { urls: options.engine } }
+      : options.engine.length > 0
+        ? { detect: { urls: options.engine, ports: [] } }
+        : {}),
+    ...(options.price ? { prices: { default: options.price } } : {}),
+    ...(options.slots ? { slots: options.slots } : {}),
+    ...(options.name ? { name: options.name } : {}),
+    signal: stopping.signal,
+    onEvent: tell,
+  });
+  process.removeListener("SIGINT", onEarly);
+  process.removeListener("SIGTERM", onEarly);
+  const drain = () => {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void agent.stop());
+    void agent.drain();
+  };
+  process.once("SIGINT", drain);
+  process.once("SIGTERM", drain);
+  const end = await agent.done;
+  if (end.type === "fault") throw new Failure(end.error.message);
+  process.exit(0);
+}
+
+function ownEngines(host: Host, options: UpOptions): Engine[] {
+  const modelPath = options.modelPath ?? process.env.GFE_MODEL;
+  return [
+    ...(options.scripted ? [createScriptedEngine(host)] : []),
+    ...(modelPath ? [createBuiltInEngine({ host, modelPath })] : []),
+  ];
+}
+
+/** Given, in the environment, kept from an earlier time, or by approval in a browser; kept for the next time then. */
+async function agentToken(host: Host, options: UpOptions): Promise<string> {
+  const given = options.token ?? process.env.GFE_AGENT_TOKEN;
+  if (given) return given;
+  const records = createHubRecords(host);
+  const { origin } = parseHubAddress(options.hub);
+  const { agentToken: kept } = await records.get(origin);
+  if (kept) return kept;
+  const grant = await requestDeviceGrant({
+    host,
+    hubUrl: options.hub,
+    onCode: ({ userCode, verificationUri, verificationUriComplete, expiresInS }) => {
+      if (options.json)
+        console.log(
+          JSON.stringify({ type: "code", userCode, verificationUri, verificationUriComplete, expiresInS }),
+        );
+      else
+        console.log(
+          `\n  Open    ${verificationUriComplete}\n  Code    ${userCode}\n\nWaiting for your approval (${Math.round(expiresInS / 60)} minutes) …`,
+        );
+    },
+  });
+  switch (grant.type) {
+    case "approved":
+      await records.put(origin, { agentToken: grant.agentToken });
+      return grant.agentToken;
+    case "denied":
+      throw new Failure("the request was denied in the browser");
+    case "expired":
+      throw new Failure("nobody approved in time: run the command again");
+    case "unavailable":
+      throw new Failure(`${grant.message}. Is the hub at ${options.hub} running?`);
+  }
+}
+
+function print(event: AgentEvent): void {
+  switch (event.type) {
+    case "engines":
+      if (event.engines.length === 0)
+        console.log(
+          "No engine was found: start Ollama or another one, or give --model-path FILE.gguf. Looking again now and then.",
+        );
+      for (const { kind, label, models, error } of event.engines)
+        console.log(`${error ? "✗" : "✓"} ${kind} at ${label}: ${error ?? `${models} model(s)`}`);
+      return;
+    case "offers":
+      console.log(
+        `Offering ${event.models.map(({ model, slots }) => `${model} × ${slots}`).join(", ") || "nothing yet"}`,
+      );
+      return;
+    case "joined":
+      return console.log(`Joined as ${event.nodeId}. Waiting for work.`);
+    case "attempt.started":
+      return console.log(`→ ${event.model} (${event.attempt})`);
+    case "attempt.ended":
+      return console.log(`← ${JSON.stringify(event)}`);
+    case "disconnected":
+      return console.log(`Disconnected: ${event.reason}`);
+    case "waiting":
+      return console.log(`Trying again in ${(event.delayMs / 1000).toFixed(1)} s (${event.reason})`);
+    case "refused":
+      return console.log(`The hub refused a frame: ${event.message}`);
+    case "draining":
+      return console.log(
+        event.running === 0
+          ? "Leaving."
+          : `Letting ${event.running} answer(s) end; Ctrl-C again stops at once.`,
+      );
+    case "ended":
+      return;
+  }
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new Failure(`${text} is not a whole number above zero`);
+  return value;
+}
+
+function toPrice(text: string): PriceWire {
+  const parsed = parsePrice(text);
+  if (parsed.type === "invalid") throw new Failure(parsed.message);
+  return parsed.price;
+}

@@ -1,0 +1,92 @@
+/** What the demo's nodes run: a local engine, a GGUF file, a downloaded model, or the labelled script. */
+import { existsSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline/promises";
+import { createBuiltInEngine, createScriptedEngine, detectEngines, type Engine, type Host } from "@gfe/agent";
+import { DEMO_MODEL, downloadModel } from "./model-download.ts";
+
+export interface EngineChoice {
+  /** For people; says so when no model runs. */
+  label: string;
+  /** A new one for each node; both nodes share a detected one. */
+  make(): Engine;
+  /** The model to chat with. */
+  model: string;
+}
+
+const ASK_TIMEOUT_MS = 20_000;
+
+export async function chooseEngine(host: Host, download: boolean): Promise<EngineChoice> {
+  for (const engine of await detectEngines(host)) {
+    const models = await engine.models().catch(() => []);
+    const chat = models.find(({ capabilities }) => capabilities.includes("chat"));
+    if (chat) return { label: `${engine.kind} at ${engine.label}`, make: () => engine, model: chat.name };
+  }
+  const path = process.env.GFE_MODEL ?? (await downloadedModel(download));
+  if (path) {
+    const probe = createBuiltInEngine({ host, modelPath: path, slots: 1 });
+    const model = (await probe.models())[0]!.name;
+    await probe.close?.();
+    return {
+      label: `the built-in engine with ${path}`,
+      make: () => createBuiltInEngine({ host, modelPath: path, slots: 1 }),
+      model,
+    };
+  }
+  const words =
+    "No model is running here: this answer is a script. But it came from a node, through the hub, token by token, and it was paid for.".match(
+      /\S+\s*/g,
+    )!;
+  return {
+    label:
+      "a SCRIPTED engine: no model runs (start Ollama, or set GFE_MODEL to a GGUF file, to see a real one)",
+    make: () =>
+      createScriptedEngine(host, {
+        models: [{ name: "scripted-demo" }],
+        text: words,
+        paceMs: 30,
+        firstDeltaMs: 80,
+      }),
+    model: "scripted-demo",
+  };
+}
+
+/** The demo's model if it is there, or if its user wants it. */
+async function downloadedModel(unasked: boolean): Promise<string | null> {
+  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "gpu-for-everyone");
+  const path = join(cache, `${DEMO_MODEL.name}.gguf`);
+  if (existsSync(path)) return path;
+  if (!unasked && !(await wanted())) return null;
+  try {
+    await downloadModel(DEMO_MODEL, path, showProgress);
+    process.stdout.write("\n");
+    return path;
+  } catch (error) {
+    console.log(`\nThe model was not downloaded: ${(error as Error).message}.`);
+    return null;
+  }
+}
+
+async function wanted(): Promise<boolean> {
+  if (!process.stdin.isTTY) return false;
+  const terminal = createInterface({ input: process.stdin, output: process.stdout });
+  try {
+    const size = `${Math.round(DEMO_MODEL.bytes / 1e6)} MB`;
+    const answer = await terminal.question(
+      `No engine was found. Download ${DEMO_MODEL.name} (${size}, ${DEMO_MODEL.licence})? [y/N] `,
+      { signal: AbortSignal.timeout(ASK_TIMEOUT_MS) },
+    );
+    return /^y(es)?$/i.test(answer.trim());
+  } catch {
+    return false; // nobody there
+  } finally {
+    terminal.close();
+  }
+}
+
+function showProgress(bytes: number): void {
+  const share = bytes / DEMO_MODEL.bytes;
+  const bar = "█".repeat(Math.round(share * 30)).padEnd(30, "░");
+  process.stdout.write(`\r${bar} ${(share * 100).toFixed(1)} % of ${Math.round(DEMO_MODEL.bytes / 1e6)} MB`);
+}

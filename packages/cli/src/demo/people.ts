@@ -1,0 +1,34 @@
+/** Accounts on a hub, made the way everyone's are: through its API. */
+export interface Account {
+  userId: string;
+  cookie: string;
+}
+
+export async function register(hubUrl: string, name: string): Promise<Account> {
+  const email = `${name}-${crypto.randomUUID().slice(0, 8)}@demo.invalid`;
+  const response = await fetch(`${hubUrl}/api/auth/sign-up/email`, {
+    method: "POST",
+    headers: { "content-type": "application/json", origin: hubUrl },
+    body: JSON.stringify({ name, email, password: crypto.randomUUID() }),
+  });
+  if (!response.ok) throw new Error(`registering ${name} was answered ${response.status}`);
+  const { user } = (await response.json()) as { user: { id: string } };
+  return {
+    userId: user.id,
+    cookie: response.headers
+      .getSetCookie()
+      .map((line) => line.split(";")[0])
+      .join("; "),
+  };
+}
+
+/** POSTs to our REST as this account. */
+export async function post<T>(hubUrl: string, account: Account, path: string, body: object): Promise<T> {
+  const response = await fetch(hubUrl + path, {
+    method: "POST",
+    headers: { "content-type": "application/json", origin: hubUrl, cookie: account.cookie },
+    body: JSON.stringify(body),
+  });
+  if (!response.ok) throw new Error(`${path} was answered ${response.status}`);
+  return (await response.json()) as T;
+}

@@ -15,8 +15,18 @@ const closed = (name, from, to) => ({
 
 export default {
   forbidden: [
-    { name: "no-cycles", severity: "error", from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } } },
-    { name: "resolvable", severity: "error", from: { pathNot: "^packages/web" }, to: { couldNotResolve: true } },
+    {
+      name: "no-cycles",
+      severity: "error",
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } },
+    },
+    {
+      name: "resolvable",
+      severity: "error",
+      from: { pathNot: "^packages/web" },
+      to: { couldNotResolve: true },
+    },
     only("protocol-stands-alone", "protocol", []),
     only("ledger-stands-alone", "ledger", []),
     only("agent-knows-the-protocol", "agent", ["protocol"]),
@@ -27,12 +37,23 @@ export default {
       name: "packages-are-entered-by-their-index",
       severity: "error",
       from: { path: "^packages/([^/]+)/" },
-      to: { path: "^packages/([^/]+)/src/", pathNot: ["^packages/$1/", "^packages/[^/]+/src/(index|testing)\\.ts$", "^packages/hub/src/testing/"] },
+      to: {
+        path: "^packages/([^/]+)/src/",
+        pathNot: ["^packages/$1/", "^packages/[^/]+/src/(index|testing)\\.ts$", "^packages/hub/src/testing/"],
+      },
     },
     {
       name: "only-billing-touches-the-ledger",
       severity: "error",
-      from: { path: "^packages/hub/src/", pathNot: ["^packages/hub/src/billing/", "^packages/hub/src/hub\\.ts$", "^packages/hub/src/db/migrate\\.ts$", "\\.test\\.ts$"] },
+      from: {
+        path: "^packages/hub/src/",
+        pathNot: [
+          "^packages/hub/src/billing/",
+          "^packages/hub/src/hub\\.ts$",
+          "^packages/hub/src/db/migrate\\.ts$",
+          "\\.test\\.ts$",
+        ],
+      },
       to: { path: "^packages/ledger/", dependencyTypesNot: ["type-only"] },
     },
     closed("jobs-know-no-edge", "jobs", "http|link|live|accounts|db|hub"),
@@ -41,7 +62,7 @@ export default {
     closed("trust-knows-no-edge", "trust", "http|link|live|accounts|db|jobs|hub"),
     closed("link-knows-no-http", "link", "http|live|accounts|db|hub"),
     closed("http-knows-no-link", "http", "link|db|hub"),
-    closed("accounts-stand-alone", "accounts", "http|link|live|db|jobs|billing|market|trust|hub"),
+    closed("accounts-stand-alone", "accounts", "http|link|live|jobs|billing|market|trust|hub"),
   ],
   options: {
     tsPreCompilationDeps: true,
@@ -49,6 +70,10 @@ export default {
     parser: "swc",
     exclude: "(^|/)(node_modules|dist)/",
     doNotFollow: { path: "node_modules" },
-    enhancedResolveOptions: { exportsFields: ["exports"], conditionNames: ["import", "node", "default"], extensions: [".ts", ".tsx", ".js"] },
+    enhancedResolveOptions: {
+      exportsFields: ["exports"],
+      conditionNames: ["import", "node", "default"],
+      extensions: [".ts", ".tsx", ".js"],
+    },
   },
 };

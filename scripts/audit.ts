@@ -12,7 +12,8 @@ if (!report?.metadata) {
   console.warn("AUDIT NOT DONE: the registry in use answers no audit requests.");
 } else {
   const { high = 0, critical = 0 } = report.metadata.vulnerabilities;
-  for (const [name, { severity }] of Object.entries(report.vulnerabilities ?? {})) console.log(`${severity.padEnd(9)} ${name}`);
+  for (const [name, { severity }] of Object.entries(report.vulnerabilities ?? {}))
+    console.log(`${severity.padEnd(9)} ${name}`);
   console.log(`audit: ${high} high, ${critical} critical`);
   if (high + critical > 0) process.exitCode = 1;
 }

@@ -14,7 +14,10 @@ const fresh = (prefix: string) => `${prefix}${unique++}`;
 async function consumer(credits: bigint): Promise<string> {
   const id = fresh("user:");
   await ledger.openAccounts([{ id, kind: "consumer" }]);
-  if (credits > 0n) expect(await ledger.transfer({ id: fresh("grant"), from: "hub:mint", to: id, amount: credits, code: "grant" })).toBe("created");
+  if (credits > 0n)
+    expect(
+      await ledger.transfer({ id: fresh("grant"), from: "hub:mint", to: id, amount: credits, code: "grant" }),
+    ).toBe("created");
   return id;
 }
 
@@ -39,7 +42,9 @@ describe("holds", () => {
   it("lets exactly 10 of 1,000 concurrent holds pass on an account that covers 10", async () => {
     const account = await consumer(10n);
     const results = await Promise.all(
-      Array.from({ length: 1000 }, () => ledger.hold({ id: fresh("h"), account, amount: 1n, expiresAt: later })),
+      Array.from({ length: 1000 }, () =>
+        ledger.hold({ id: fresh("h"), account, amount: 1n, expiresAt: later }),
+      ),
     );
     expect(results.filter((result) => result === "created")).toHaveLength(10);
     expect(results.filter((result) => result === "exceeds_credits")).toHaveLength(990);
@@ -49,8 +54,17 @@ describe("holds", () => {
   it("does not refuse a small hold because a large one beside it did not fit", async () => {
     const account = await consumer(10n);
     const amounts = [100n, 3n, 50n, 4n, 20n, 3n];
-    const results = await Promise.all(amounts.map((amount) => ledger.hold({ id: fresh("h"), account, amount, expiresAt: later })));
-    expect(results).toEqual(["exceeds_credits", "created", "exceeds_credits", "created", "exceeds_credits", "created"]);
+    const results = await Promise.all(
+      amounts.map((amount) => ledger.hold({ id: fresh("h"), account, amount, expiresAt: later })),
+    );
+    expect(results).toEqual([
+      "exceeds_credits",
+      "created",
+      "exceeds_credits",
+      "created",
+      "exceeds_credits",
+      "created",
+    ]);
   });
 
   it("is bounded by its budget as well as by its account, and gives both back", async () => {
@@ -59,10 +73,19 @@ describe("holds", () => {
     await ledger.setBudget(budget, 10n);
     const id = fresh("h");
     expect(await ledger.hold({ id, account, amount: 8n, expiresAt: later, budget })).toBe("created");
-    expect(await ledger.hold({ id: fresh("h"), account, amount: 3n, expiresAt: later, budget })).toBe("exceeds_budget");
-    expect(await ledger.settle({ holdId: id, transfers: [{ id: fresh("t"), to: "hub:fees", amount: 5n, code: "fee" }] })).toBe("settled");
+    expect(await ledger.hold({ id: fresh("h"), account, amount: 3n, expiresAt: later, budget })).toBe(
+      "exceeds_budget",
+    );
+    expect(
+      await ledger.settle({
+        holdId: id,
+        transfers: [{ id: fresh("t"), to: "hub:fees", amount: 5n, code: "fee" }],
+      }),
+    ).toBe("settled");
     expect((await ledger.budgets([budget])).get(budget)).toEqual({ limit: 10n, spent: 5n, held: 0n });
-    expect(await ledger.hold({ id: fresh("h"), account, amount: 6n, expiresAt: later, budget })).toBe("exceeds_budget");
+    expect(await ledger.hold({ id: fresh("h"), account, amount: 6n, expiresAt: later, budget })).toBe(
+      "exceeds_budget",
+    );
   });
 
   it("expires, and can then be neither settled nor voided", async () => {
@@ -70,7 +93,12 @@ describe("holds", () => {
     const id = fresh("h");
     await ledger.hold({ id, account, amount: 10n, expiresAt: new Date(1000) });
     expect(await ledger.expireHolds(new Date(), 100)).toEqual([id]);
-    expect(await ledger.settle({ holdId: id, transfers: [{ id: fresh("t"), to: "hub:fees", amount: 1n, code: "fee" }] })).toBe("already_expired");
+    expect(
+      await ledger.settle({
+        holdId: id,
+        transfers: [{ id: fresh("t"), to: "hub:fees", amount: 1n, code: "fee" }],
+      }),
+    ).toBe("already_expired");
     expect(await ledger.void({ holdId: id, reason: "late" })).toBe("already_expired");
     expect((await ledger.balance(account))?.available).toBe(10n);
   });
@@ -86,7 +114,9 @@ describe("holds", () => {
         rival.void({ holdId, reason: "race" }),
         createLedger({ pool: database.pool }).expireHolds(new Date(), 100),
       ]);
-      expect([settled === "settled", voided === "voided", expired.includes(holdId)].filter(Boolean)).toHaveLength(1);
+      expect(
+        [settled === "settled", voided === "voided", expired.includes(holdId)].filter(Boolean),
+      ).toHaveLength(1);
     }
   });
 });
@@ -98,8 +128,18 @@ describe("settlement", () => {
     const holdId = fresh("h");
     await ledger.hold({ id: holdId, account, amount: 10n, expiresAt: later });
     const pay = { id: fresh("t"), to: payee, amount: 5n, code: "pay" };
-    expect(await ledger.settle({ holdId, transfers: [pay, { id: fresh("t"), to: "user:nobody", amount: 1n, code: "fee" }] })).toBe("account_not_found");
-    expect(await ledger.settle({ holdId, transfers: [pay, { id: fresh("t"), to: "hub:fees", amount: 6n, code: "fee" }] })).toBe("exceeds_hold");
+    expect(
+      await ledger.settle({
+        holdId,
+        transfers: [pay, { id: fresh("t"), to: "user:nobody", amount: 1n, code: "fee" }],
+      }),
+    ).toBe("account_not_found");
+    expect(
+      await ledger.settle({
+        holdId,
+        transfers: [pay, { id: fresh("t"), to: "hub:fees", amount: 6n, code: "fee" }],
+      }),
+    ).toBe("exceeds_hold");
     expect((await ledger.balance(payee))?.posted).toBe(0n);
     expect(await ledger.settle({ holdId, transfers: [pay] })).toBe("settled");
     expect((await ledger.balance(payee))?.posted).toBe(5n);
@@ -116,7 +156,9 @@ describe("settlement", () => {
     expect(results.filter((result) => result === "settled")).toHaveLength(1);
     expect(results.filter((result) => result === "exists")).toHaveLength(19);
     expect((await ledger.balance(payee))?.posted).toBe(7n);
-    expect(await ledger.settle({ holdId, transfers: [{ ...transfers[0]!, amount: 8n }] })).toBe("exists_with_different_amount");
+    expect(await ledger.settle({ holdId, transfers: [{ ...transfers[0]!, amount: 8n }] })).toBe(
+      "exists_with_different_amount",
+    );
   });
 
   it("commits its rider if and only if it was applied", async () => {
@@ -128,15 +170,25 @@ describe("settlement", () => {
       ledger.hold({ id: refused, account, amount: 10n, expiresAt: later, rider: rider(refused) }),
     ]);
     expect(results.sort()).toEqual(["created", "exceeds_credits"]);
-    const { rows } = await database.pool.query("SELECT id FROM notes WHERE id = ANY ($1)", [[applied, refused]]);
+    const { rows } = await database.pool.query("SELECT id FROM notes WHERE id = ANY ($1)", [
+      [applied, refused],
+    ]);
     expect(rows).toHaveLength(1);
     await ledger.hold({ id: applied, account, amount: 10n, expiresAt: later, rider: rider(applied) });
-    expect((await database.pool.query("SELECT count(*)::int AS n FROM notes WHERE id = $1", [applied])).rows[0].n).toBe(1);
+    expect(
+      (await database.pool.query("SELECT count(*)::int AS n FROM notes WHERE id = $1", [applied])).rows[0].n,
+    ).toBe(1);
   });
 
   it("with a rider that fails takes nothing else of its batch along", async () => {
     const account = await consumer(10n);
-    const bad = ledger.hold({ id: fresh("h"), account, amount: 1n, expiresAt: later, rider: { fn: "add_notes", row: { id: null } } });
+    const bad = ledger.hold({
+      id: fresh("h"),
+      account,
+      amount: 1n,
+      expiresAt: later,
+      rider: { fn: "add_notes", row: { id: null } },
+    });
     const good = ledger.hold({ id: fresh("h"), account, amount: 1n, expiresAt: later });
     await expect(bad).rejects.toThrow();
     expect(await good).toBe("created");
@@ -147,7 +199,9 @@ describe("settlement", () => {
 describe("transfers", () => {
   it("are append-only", async () => {
     await consumer(5n);
-    await expect(database.pool.query("UPDATE ledger_transfers SET amount = amount + 1")).rejects.toThrow("append-only");
+    await expect(database.pool.query("UPDATE ledger_transfers SET amount = amount + 1")).rejects.toThrow(
+      "append-only",
+    );
     await expect(database.pool.query("DELETE FROM ledger_transfers")).rejects.toThrow("append-only");
   });
 
@@ -167,7 +221,9 @@ describe("the batcher", () => {
     const account = await consumer(1000n);
     const small = createLedger({ pool: database.pool, queueMax: 50 });
     const results = await Promise.all(
-      Array.from({ length: 200 }, () => small.hold({ id: fresh("h"), account, amount: 1n, expiresAt: later })),
+      Array.from({ length: 200 }, () =>
+        small.hold({ id: fresh("h"), account, amount: 1n, expiresAt: later }),
+      ),
     );
     const created = results.filter((result) => result === "created").length;
     expect(created).toBeGreaterThanOrEqual(50);
@@ -182,7 +238,9 @@ describe("the batcher", () => {
     const cutter = (async () => {
       while (cutting) {
         await database.pool
-          .query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+          .query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+          )
           .catch(() => {});
         await new Promise((resolve) => setTimeout(resolve, 30));
       }
@@ -191,15 +249,26 @@ describe("the batcher", () => {
     await Promise.all(
       Array.from({ length: 300 }, async () => {
         const holdId = fresh("h");
-        expect(["created", "exists"]).toContain(await ledger.hold({ id: holdId, account, amount: 10n, expiresAt: later }));
-        expect(["settled", "exists"]).toContain(await ledger.settle({ holdId, transfers: [{ id: fresh("t"), to: payee, amount: 7n, code: "pay" }] }));
+        expect(["created", "exists"]).toContain(
+          await ledger.hold({ id: holdId, account, amount: 10n, expiresAt: later }),
+        );
+        expect(["settled", "exists"]).toContain(
+          await ledger.settle({
+            holdId,
+            transfers: [{ id: fresh("t"), to: payee, amount: 7n, code: "pay" }],
+          }),
+        );
         paid += 7n;
       }),
     );
     cutting = false;
     await cutter;
     expect((await ledger.balance(payee))?.posted).toBe(paid);
-    expect(await ledger.balance(account)).toEqual({ posted: 100_000n - paid, held: 0n, available: 100_000n - paid });
+    expect(await ledger.balance(account)).toEqual({
+      posted: 100_000n - paid,
+      held: 0n,
+      available: 100_000n - paid,
+    });
   });
 });
 
@@ -211,17 +280,36 @@ it("finds open holds by index, however many were resolved", async () => {
     [account],
   );
   await database.pool.query("ANALYZE ledger_holds");
-  const { rows } = await database.pool.query("EXPLAIN SELECT id FROM ledger_holds WHERE state = 'open' AND expires_at <= now() ORDER BY expires_at LIMIT 500");
+  const { rows } = await database.pool.query(
+    "EXPLAIN SELECT id FROM ledger_holds WHERE state = 'open' AND expires_at <= now() ORDER BY expires_at LIMIT 500",
+  );
   expect(rows.map((row) => row["QUERY PLAN"]).join("\n")).toMatch(/ledger_holds_open_(expiry|account)/);
 });
 
 it("agrees with the model on any sequence of operations", async () => {
   const accounts = ["a", "b", "c"];
   const op = fc.oneof(
-    fc.record({ type: fc.constant("hold" as const), id: fc.nat(15), account: fc.constantFrom(...accounts), amount: fc.bigInt(0n, 60n) }),
-    fc.record({ type: fc.constant("settle" as const), id: fc.nat(15), to: fc.constantFrom(...accounts), pay: fc.bigInt(1n, 40n), fee: fc.bigInt(1n, 10n) }),
+    fc.record({
+      type: fc.constant("hold" as const),
+      id: fc.nat(15),
+      account: fc.constantFrom(...accounts),
+      amount: fc.bigInt(0n, 60n),
+    }),
+    fc.record({
+      type: fc.constant("settle" as const),
+      id: fc.nat(15),
+      to: fc.constantFrom(...accounts),
+      pay: fc.bigInt(1n, 40n),
+      fee: fc.bigInt(1n, 10n),
+    }),
     fc.record({ type: fc.constant("void" as const), id: fc.nat(15) }),
-    fc.record({ type: fc.constant("transfer" as const), id: fc.nat(15), from: fc.constantFrom(...accounts, "mint"), to: fc.constantFrom(...accounts), amount: fc.bigInt(1n, 80n) }),
+    fc.record({
+      type: fc.constant("transfer" as const),
+      id: fc.nat(15),
+      from: fc.constantFrom(...accounts, "mint"),
+      to: fc.constantFrom(...accounts),
+      amount: fc.bigInt(1n, 80n),
+    }),
   );
   await fc.assert(
     fc.asyncProperty(fc.array(op, { maxLength: 40 }), async (ops) => {
@@ -230,7 +318,10 @@ it("agrees with the model on any sequence of operations", async () => {
       const model = new ModelLedger();
       model.open(name("mint"), "system");
       for (const account of accounts) model.open(name(account), "consumer");
-      await ledger.openAccounts([{ id: name("mint"), kind: "system" }, ...accounts.map((id) => ({ id: name(id), kind: "consumer" as const }))]);
+      await ledger.openAccounts([
+        { id: name("mint"), kind: "system" },
+        ...accounts.map((id) => ({ id: name(id), kind: "consumer" as const })),
+      ]);
       for (const [step, o] of ops.entries()) {
         if (o.type === "hold") {
           const hold = { id: name(`h${o.id}`), account: name(o.account), amount: o.amount, expiresAt: later };
@@ -240,11 +331,21 @@ it("agrees with the model on any sequence of operations", async () => {
             { id: name(`p${step}`), to: name(o.to), amount: o.pay, code: "pay" },
             { id: name(`f${step}`), to: name("mint"), amount: o.fee, code: "fee" },
           ];
-          expect(await ledger.settle({ holdId: name(`h${o.id}`), transfers })).toBe(model.settle({ holdId: name(`h${o.id}`), transfers }));
+          expect(await ledger.settle({ holdId: name(`h${o.id}`), transfers })).toBe(
+            model.settle({ holdId: name(`h${o.id}`), transfers }),
+          );
         } else if (o.type === "void") {
-          expect(await ledger.void({ holdId: name(`h${o.id}`), reason: "test" })).toBe(model.void(name(`h${o.id}`)));
+          expect(await ledger.void({ holdId: name(`h${o.id}`), reason: "test" })).toBe(
+            model.void(name(`h${o.id}`)),
+          );
         } else {
-          const transfer = { id: name(`t${o.id}`), from: name(o.from), to: name(o.to), amount: o.amount, code: "gift" };
+          const transfer = {
+            id: name(`t${o.id}`),
+            from: name(o.from),
+            to: name(o.to),
+            amount: o.amount,
+            code: "gift",
+          };
           expect(await ledger.transfer(transfer)).toBe(model.transfer(transfer));
         }
       }
@@ -271,10 +372,22 @@ it("verify finds each kind of planted corruption", async () => {
     await other.hold({ id: "h", account: "user", amount: 10n, expiresAt: later, budget: "budget" });
     expect((await other.verify()).ok).toBe(true);
     const corruptions = [
-      ["UPDATE ledger_accounts SET posted = posted + 1 WHERE id = 'user'", "UPDATE ledger_accounts SET posted = posted - 1 WHERE id = 'user'"],
-      ["UPDATE ledger_accounts SET held = held + 1 WHERE id = 'user'", "UPDATE ledger_accounts SET held = held - 1 WHERE id = 'user'"],
-      ["UPDATE ledger_holds SET settled = 5 WHERE id = 'h'", "UPDATE ledger_holds SET settled = 0 WHERE id = 'h'"],
-      ["UPDATE ledger_holds SET resolved_at = now() WHERE id = 'h'", "UPDATE ledger_holds SET resolved_at = NULL WHERE id = 'h'"],
+      [
+        "UPDATE ledger_accounts SET posted = posted + 1 WHERE id = 'user'",
+        "UPDATE ledger_accounts SET posted = posted - 1 WHERE id = 'user'",
+      ],
+      [
+        "UPDATE ledger_accounts SET held = held + 1 WHERE id = 'user'",
+        "UPDATE ledger_accounts SET held = held - 1 WHERE id = 'user'",
+      ],
+      [
+        "UPDATE ledger_holds SET settled = 5 WHERE id = 'h'",
+        "UPDATE ledger_holds SET settled = 0 WHERE id = 'h'",
+      ],
+      [
+        "UPDATE ledger_holds SET resolved_at = now() WHERE id = 'h'",
+        "UPDATE ledger_holds SET resolved_at = NULL WHERE id = 'h'",
+      ],
       ["UPDATE ledger_budgets SET held = held + 1", "UPDATE ledger_budgets SET held = held - 1"],
     ];
     for (const [corrupt, repair] of corruptions) {

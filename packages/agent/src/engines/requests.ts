@@ -65,7 +65,6 @@ export const completionRequestSchema = z.object({ prompt: z.string(), ...samplin
 export type CompletionRequest = z.infer<typeof completionRequestSchema>;
 
 export const embeddingsRequestSchema = z.object({ input: z.array(z.string()).min(1) });
-export type EmbeddingsRequest = z.infer<typeof embeddingsRequestSchema>;
 
 /** The text of a message without its images. */
 export function textOf(content: ChatMessage["content"]): string {

@@ -11,7 +11,10 @@ export interface TestLedgerDatabase {
 /** A fresh database with the ledger's schema, on the server that GFE_TEST_DATABASE_URL names. */
 export async function createLedgerDatabase(): Promise<TestLedgerDatabase> {
   const server = process.env.GFE_TEST_DATABASE_URL;
-  if (!server) throw new Error("GFE_TEST_DATABASE_URL is not set: run tests with `npm test`, whose global set-up starts a server");
+  if (!server)
+    throw new Error(
+      "GFE_TEST_DATABASE_URL is not set: run tests with `npm test`, whose global set-up starts a server",
+    );
   const name = `ledger_${randomBytes(8).toString("hex")}`;
   await once(server, `CREATE DATABASE ${name}`);
   const url = new URL(server);

@@ -1,5 +1,13 @@
 /** The ledger as a few maps: what the real one must agree with, operation by operation. */
-import type { HoldOp, HoldResult, SettleOp, SettleResult, TransferOp, TransferResult, VoidResult } from "../types.ts";
+import type {
+  HoldOp,
+  HoldResult,
+  SettleOp,
+  SettleResult,
+  TransferOp,
+  TransferResult,
+  VoidResult,
+} from "../types.ts";
 
 interface ModelHold extends HoldOp {
   state: "open" | "settled" | "voided" | "expired";
@@ -38,7 +46,8 @@ export class ModelLedger {
     if (hold.state === "settled") return hold.settled === total ? "exists" : "exists_with_different_amount";
     if (hold.state !== "open") return `already_${hold.state}`;
     if (total > hold.amount) return "exceeds_hold";
-    if (transfers.some(({ to }) => !this.consumers.has(to) && !this.systems.has(to))) return "account_not_found";
+    if (transfers.some(({ to }) => !this.consumers.has(to) && !this.systems.has(to)))
+      return "account_not_found";
     if (transfers.some(({ to }) => to === hold.account)) return "same_account";
     if (transfers.some(({ id }) => this.transfers.has(id))) return "transfer_exists";
     this.#release(hold, "settled", total);
@@ -63,7 +72,8 @@ export class ModelLedger {
       return known.code === op.code ? "exists" : "exists_with_different_code";
     }
     if (op.from === op.to) return "same_account";
-    if (![op.from, op.to].every((id) => this.consumers.has(id) || this.systems.has(id))) return "account_not_found";
+    if (![op.from, op.to].every((id) => this.consumers.has(id) || this.systems.has(id)))
+      return "account_not_found";
     const from = this.consumers.get(op.from);
     if (from && op.amount > from.posted - from.held) return "exceeds_credits";
     this.#move(op);

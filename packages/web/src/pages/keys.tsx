@@ -63,7 +63,9 @@ function KeyList() {
           when(key.expires_at),
           when(key.last_used_at),
           key.revoked_at ? (
-            <span key="revoked" className="text-text-3">revoked</span>
+            <span key="revoked" className="text-text-3">
+              revoked
+            </span>
           ) : (
             <button
               key="revoke"

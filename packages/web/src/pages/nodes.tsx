@@ -86,7 +86,9 @@ function Tokens() {
           when(token.last_used_at),
           when(token.created_at),
           token.revoked_at ? (
-            <span key="revoked" className="text-text-3">revoked</span>
+            <span key="revoked" className="text-text-3">
+              revoked
+            </span>
           ) : (
             <button
               key="revoke"

@@ -1,10 +1,19 @@
+/** What several pages are made of. */
 import { SdkError } from "@gfe/sdk";
-import { useQuery } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
-import { type ReactNode, useId, useState } from "react";
-import { client } from "../client.ts";
+import { type ReactNode, useEffect, useId, useState } from "react";
 
-export function Page({ title, intro, children }: { title: string; intro?: ReactNode; children: ReactNode }) {
+const COPIED_SHOWN_MS = 1_500;
+
+interface PageProps {
+  title: string;
+  intro?: ReactNode;
+  children: ReactNode;
+}
+
+export function Page({ title, intro, children }: PageProps) {
+  useEffect(() => {
+    document.title = `${title} · GPU For Everyone`;
+  }, [title]);
   return (
     <section className="mx-auto w-full max-w-5xl space-y-6 px-4 py-8">
       <header className="space-y-2">
@@ -16,14 +25,22 @@ export function Page({ title, intro, children }: { title: string; intro?: ReactN
   );
 }
 
-export function Field({ label, ...props }: { label: string } & React.ComponentProps<"input">) {
+type FieldProps = { label: string; hint?: string } & React.ComponentProps<"input">;
+
+export function Field({ label, hint, ...props }: FieldProps) {
   const id = useId();
+  const hintId = useId();
   return (
     <div className="space-y-1">
       <label htmlFor={id} className="text-sm text-text-2">
         {label}
       </label>
-      <input id={id} className="field" {...props} />
+      <input id={id} className="field" aria-describedby={hint ? hintId : undefined} {...props} />
+      {hint && (
+        <p id={hintId} className="text-sm text-text-3">
+          {hint}
+        </p>
+      )}
     </div>
   );
 }
@@ -31,45 +48,61 @@ export function Field({ label, ...props }: { label: string } & React.ComponentPr
 /** What went wrong, told to screen readers at once. */
 export function Fault({ error }: { error: unknown }) {
   if (!error) return null;
+  const wait = error instanceof SdkError && error.retryAfterS ? ` Try again in ${error.retryAfterS} s.` : "";
   return (
     <p role="alert" className="rounded-lg border border-danger p-3 text-danger">
       ✕ {error instanceof Error ? error.message : String(error)}
+      {wait}
     </p>
   );
 }
 
 export function Copy({ text, label = "Copy" }: { text: string; label?: string }) {
-  const [done, setDone] = useState(false);
-  const copy = () =>
-    void navigator.clipboard.writeText(text).then(() => {
-      setDone(true);
-      setTimeout(() => setDone(false), 1500);
-    });
+  const [result, setResult] = useState<"done" | "failed" | null>(null);
+  const copy = async () => {
+    const written = await navigator.clipboard?.writeText(text).then(
+      () => true,
+      () => false,
+    );
+    setResult(written ? "done" : "failed");
+    setTimeout(() => setResult(null), COPIED_SHOWN_MS);
+  };
   return (
-    <button type="button" className="button shrink-0 text-sm" onClick={copy}>
-      {done ? "Copied ✓" : label}
+    <button type="button" className="button shrink-0 text-sm" onClick={() => void copy()}>
+      <span aria-live="polite">
+        {result === "done" ? "Copied ✓" : result === "failed" ? "Select and copy it yourself" : label}
+      </span>
     </button>
   );
 }
 
-export function Command({ text }: { text: string }) {
+export function Command({ text, label }: { text: string; label?: string }) {
   return (
-    <div className="flex items-center gap-2">
-      <code className="grow overflow-x-auto rounded-lg bg-bg p-3 font-mono text-sm whitespace-pre">
+    <div className="flex items-start gap-2">
+      <code className="min-w-0 grow rounded-lg bg-bg p-3 font-mono text-sm break-all whitespace-pre-wrap">
         {text}
       </code>
-      <Copy text={text} />
+      <Copy text={text} {...(label ? { label } : {})} />
     </div>
   );
 }
 
+interface SecretProps {
+  secret: string;
+  what: string;
+  onDone: () => void;
+}
+
 /** A secret, shown this once. */
-export function Secret({ secret, what, onDone }: { secret: string; what: string; onDone: () => void }) {
+export function Secret({ secret, what, onDone }: SecretProps) {
   return (
     <div role="status" className="card space-y-3 border-gold">
       <p className="text-gold">This {what} is shown once. Keep it now.</p>
-      <div className="flex items-center gap-2">
-        <code data-testid="secret" className="grow overflow-x-auto rounded-lg bg-bg p-3 font-mono text-sm">
+      <div className="flex items-start gap-2">
+        <code
+          data-testid="secret"
+          className="min-w-0 grow rounded-lg bg-bg p-3 font-mono text-sm break-all"
+        >
           {secret}
         </code>
         <Copy text={secret} />
@@ -81,33 +114,32 @@ export function Secret({ secret, what, onDone }: { secret: string; what: string;
   );
 }
 
-export function Table({
-  caption,
-  head,
-  rows,
-  empty,
-}: {
+interface TableProps {
   caption: string;
   head: string[];
-  rows: ReactNode[][];
+  /** Null while they are on their way. */
+  rows: ReactNode[][] | null;
   empty: ReactNode;
-}) {
-  if (rows.length === 0) return <p className="card text-text-2">{empty}</p>;
+}
+
+export function Table({ caption, head, rows, empty }: TableProps) {
+  if (rows?.length === 0) return <p className="card text-text-2">{empty}</p>;
   return (
-    <div className="card overflow-x-auto p-0 sm:p-0">
-      <table className="w-full text-left text-sm tabular-nums">
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: a wide table must be scrollable by keyboard
+    <section className="card overflow-x-auto p-0 sm:p-0" aria-label={caption} tabIndex={0}>
+      <table className="w-full text-left text-sm tabular-nums" aria-busy={rows === null}>
         <caption className="sr-only">{caption}</caption>
         <thead className="text-text-3">
           <tr>
             {head.map((cell) => (
-              <th key={cell} scope="col" className="px-4 py-3 font-normal">
+              <th key={cell} scope="col" className="px-4 py-3 font-normal whitespace-nowrap">
                 {cell}
               </th>
             ))}
           </tr>
         </thead>
         <tbody>
-          {rows.map((row, i) => (
+          {(rows ?? [["Loading …"]]).map((row, i) => (
             // biome-ignore lint/suspicious/noArrayIndexKey: rows have no state
             <tr key={i} className="border-t border-overlay">
               {row.map((cell, j) => (
@@ -120,39 +152,28 @@ export function Table({
           ))}
         </tbody>
       </table>
-    </div>
+    </section>
   );
 }
 
-/** The signed-in account; null when nobody is. */
-export function useMe() {
-  return useQuery({
-    queryKey: ["me"],
-    queryFn: () =>
-      client.me().catch((error: unknown) => {
-        if (error instanceof SdkError && error.status === 401) return null;
-        throw error;
-      }),
-  });
+interface FigureProps {
+  name: string;
+  value: ReactNode;
+  gold?: boolean;
+  testId?: string;
 }
 
-/** Its children only for who is signed in; everyone else is sent to sign in and comes back. */
-export function SignedIn({ children }: { children: ReactNode }) {
-  const { data: me, error, isPending } = useMe();
-  if (isPending) return <Page title="…">{null}</Page>;
-  if (error)
-    return (
-      <Page title="Something is wrong">
-        <Fault error={error} />
-      </Page>
-    );
-  if (me) return children;
-  const back = window.location.pathname + window.location.search;
+/** A number with its name, for a `dl`. */
+export function Figure({ name, value, gold, testId }: FigureProps) {
   return (
-    <Page title="Sign in first">
-      <Link to="/sign-in" search={{ back }} className="button-gold inline-block">
-        Sign in or register
-      </Link>
-    </Page>
+    <div className="card flex flex-col-reverse">
+      <dt className="text-sm text-text-2">{name}</dt>
+      <dd
+        className={`text-2xl font-semibold tabular-nums ${gold ? "text-gold" : ""}`}
+        data-testid={testId}
+      >
+        {value}
+      </dd>
+    </div>
   );
 }

@@ -1,6 +1,6 @@
 /** Wiring: configuration in, a running hub out. Nothing else in the hub knows all of it. */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer as createNetServer } from "node:net";
 import { join } from "node:path";
 import { createLedger, type Ledger } from "@gfe/ledger";
@@ -16,6 +16,7 @@ import { lockDataDir } from "./db/data-dir-lock.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "./db/embedded-postgres.ts";
 import { migrate } from "./db/migrate.ts";
 import { createPool } from "./db/pool.ts";
+import { makeDataDir } from "./db/postgres-binaries.ts";
 import { registerAuth } from "./http/auth-routes.ts";
 import { deleteExpiredResults, registerForerunner } from "./http/forerunner.ts";
 import { registerInference } from "./http/inference/routes.ts";
@@ -52,7 +53,7 @@ export interface Hub {
 /** Starts a hub and resolves when it answers. Throws with words for its operator; nothing is left running then. */
 export async function startHub(config: Config): Promise<Hub> {
   const log = pino({ level: config.logLevel, base: undefined, timestamp: pino.stdTimeFunctions.isoTime });
-  mkdirSync(config.dataDir, { recursive: true, mode: 0o711 });
+  makeDataDir(config.dataDir);
   const unlock = lockDataDir(config.dataDir);
   const undo: (() => Promise<unknown> | unknown)[] = [unlock];
   const stopAll = async () => {

@@ -1,12 +1,23 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "./embedded-postgres.ts";
+import { postgresBinaries } from "./postgres-binaries.ts";
 
 const AS_ROOT = process.getuid?.() === 0;
 let dataDir: string;
@@ -162,6 +173,33 @@ test.runIf(AS_ROOT)("as root, a directory that its user cannot enter is refused 
   await expect(start(join(closed, "data"))).rejects.toThrow(
     new RegExp(`cannot enter ${closed}: choose another GFE_DATA_DIR`),
   );
+});
+
+test("programs that its user cannot reach are copied to where it can, their links mended, once", () => {
+  const name = `@embedded-postgres/${process.platform}-${process.arch}`;
+  const require = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"));
+  const closed = join(dataDir, "closed");
+  mkdirSync(closed, { mode: 0o700 });
+  const found = join(closed, "package");
+  cpSync(resolve(dirname(require.resolve(name)), ".."), found, { recursive: true, verbatimSymlinks: true });
+  if (process.platform === "linux") rmSync(join(found, "native", "lib", "libpq.so.5")); // npm --ignore-scripts
+  const { initdb } = postgresBinaries(dataDir, true, found);
+  expect(initdb.startsWith(join(dataDir, "postgres-program"))).toBe(true);
+  const user = AS_ROOT ? { uid: 2, gid: 2 } : {};
+  expect(String(execFileSync(initdb, ["--version"], { ...user, cwd: "/" }))).toContain("PostgreSQL");
+  const { ino } = statSync(initdb);
+  expect(statSync(postgresBinaries(dataDir, true, found).initdb).ino).toBe(ino);
+  expect(postgresBinaries(dataDir, false, found).initdb.startsWith(found)).toBe(true);
+});
+
+test("a strict umask changes nothing of who may enter", async () => {
+  const before = process.umask(0o077);
+  try {
+    const postgres = await start(join(dataDir, "new", "data"));
+    expect(await sql(postgres, "SELECT 1 AS n")).toEqual([{ n: 1 }]);
+  } finally {
+    process.umask(before);
+  }
 });
 
 test("when it cannot start, its own last words are in the error", async () => {

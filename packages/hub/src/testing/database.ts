@@ -1,7 +1,12 @@
 import { randomBytes } from "node:crypto";
 import pg from "pg";
 
-/** A fresh, empty database on the tests' shared server; `drop` ends its connections and deletes it. */
+const OBJECT_IN_USE = "55006";
+
+/**
+ * A fresh, empty database on the tests' shared server. `drop` deletes it: connections that are just being closed get
+ * the seconds that PostgreSQL gives them by itself, those that a test forgot are ended.
+ */
 export async function createTestDatabase(): Promise<{ url: string; drop(): Promise<void> }> {
   const server = process.env.GFE_TEST_DATABASE_URL;
   if (!server)
@@ -12,7 +17,15 @@ export async function createTestDatabase(): Promise<{ url: string; drop(): Promi
   await admin(server, `CREATE DATABASE ${name}`);
   const url = new URL(server);
   url.pathname = `/${name}`;
-  return { url: url.href, drop: () => admin(server, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };
+  return {
+    url: url.href,
+    async drop() {
+      await admin(server, `DROP DATABASE IF EXISTS ${name}`).catch((error: { code?: string }) => {
+        if (error.code !== OBJECT_IN_USE) throw error;
+        return admin(server, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+      });
+    },
+  };
 }
 
 async function admin(url: string, sql: string): Promise<void> {

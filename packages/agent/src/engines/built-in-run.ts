@@ -13,6 +13,7 @@ import {
   stopsOf,
   textOf,
 } from "./requests.ts";
+import { TextStops } from "./text-stops.ts";
 
 /** What llama.cpp's own server takes where a request names none. */
 const SAMPLING = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05 } as const;
@@ -57,7 +58,8 @@ export async function runBuiltIn(
       usage: {
         inputTokens,
         outputTokens: used.usedOutputTokens,
-        cachedInputTokens: Math.max(0, inputTokens - used.usedInputTokens),
+        // The last token of a prompt is always computed, and metered with the first one it yields.
+        cachedInputTokens: Math.max(0, inputTokens - used.usedInputTokens - 1),
       },
     };
   } catch (error) {
@@ -89,16 +91,28 @@ async function generate(
   sink: EngineSink,
   signal: AbortSignal,
 ): Promise<FinishReason> {
-  const options = { ...samplingOf(request), maxTokens, signal, stopOnAbortSignal: true };
-  const reasonOf = (stopReason: string): FinishReason => (stopReason === "maxTokens" ? "length" : "stop");
+  const stopped = new AbortController();
+  const stops = new TextStops(stopsOf(request.stop), (text) => sink.text(text));
+  const say = (text: string) => {
+    if (stops.push(text)) stopped.abort();
+  };
+  const end = (stopReason: string): FinishReason => {
+    signal.throwIfAborted();
+    stops.end();
+    return stopReason === "maxTokens" && !stopped.signal.aborted ? "length" : "stop";
+  };
+  const options = {
+    ...samplingOf(request),
+    maxTokens,
+    signal: AbortSignal.any([signal, stopped.signal]),
+    stopOnAbortSignal: true,
+  };
   if (!("messages" in request)) {
     const completion = new library.LlamaCompletion({ contextSequence: sequence, autoDisposeSequence: false });
-    const onTextChunk = (text: string) => sink.text(text);
     const { metadata } = await completion
-      .generateCompletionWithMeta(request.prompt, { ...options, disableContextShift: true, onTextChunk })
+      .generateCompletionWithMeta(request.prompt, { ...options, disableContextShift: true, onTextChunk: say })
       .finally(() => completion.dispose({ disposeSequence: false }));
-    signal.throwIfAborted();
-    return reasonOf(metadata.stopReason);
+    return end(metadata.stopReason);
   }
   const grammar = await grammarOf(library, llama, request.response_format);
   const chat = new library.LlamaChat({ contextSequence: sequence, chatWrapper, autoDisposeSequence: false });
@@ -109,12 +123,11 @@ async function generate(
       onResponseChunk({ type, text }) {
         if (text === "") return;
         if (type === "segment") sink.reasoning(text);
-        else sink.text(text);
+        else say(text);
       },
     })
     .finally(() => chat.dispose({ disposeSequence: false }));
-  signal.throwIfAborted();
-  return reasonOf(metadata.stopReason);
+  return end(metadata.stopReason);
 }
 
 type Library = BuiltInModel["library"];
@@ -142,7 +155,6 @@ function samplingOf(request: ChatRequest | CompletionRequest) {
     topP: request.top_p ?? SAMPLING.topP,
     minP: request.min_p ?? SAMPLING.minP,
     ...(request.seed === undefined ? {} : { seed: request.seed >>> 0 }),
-    customStopTriggers: stopsOf(request.stop),
     repeatPenalty: penalised
       ? {
           lastTokens: PENALTY_WINDOW,
@@ -169,7 +181,10 @@ function countInput({ model, chatWrapper }: BuiltInModel, request: ChatRequest |
     const { contextText } = chatWrapper.generateContextState({ chatHistory: historyOf(request) });
     return contextText.tokenize(model.tokenizer).length;
   }
-  return model.tokenize(request.prompt).length + (model.tokens.shouldPrependBosToken ? 1 : 0);
+  // As node-llama-cpp puts a completion together: behind its first token a text has no leading space of its own.
+  return model.tokens.shouldPrependBosToken
+    ? model.tokenize(request.prompt, false, "trimLeadingSpace").length + 1
+    : model.tokenize(request.prompt).length;
 }
 
 async function embed(

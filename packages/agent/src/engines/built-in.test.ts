@@ -63,7 +63,7 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
     expect(outcome).toMatchObject({
       type: "done",
       finish: ["length"],
-      usage: { inputTokens: 6, outputTokens: 30 },
+      usage: { inputTokens: 7, outputTokens: 30, cachedInputTokens: 0 },
     });
     expect(sink.texts.length).toBeGreaterThan(20);
   });

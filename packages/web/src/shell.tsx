@@ -62,8 +62,7 @@ function Header() {
     mutationFn: client.signOut,
     onSuccess: async () => {
       await navigate({ to: "/" });
-      queryClient.clear();
-      await queryClient.resetQueries();
+      await queryClient.resetQueries(); // nothing of the account stays
     },
   });
   return (

@@ -2,7 +2,8 @@ import { useMutation, useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import type { FormEvent } from "react";
 import { client } from "../client.ts";
-import { Fault, Field, Page, SignedIn } from "../parts/parts.tsx";
+import { SignedIn } from "../parts/account.tsx";
+import { Fault, Field, Page } from "../parts/parts.tsx";
 
 export function Device() {
   const { user_code: code } = useSearch({ from: "/device" });
@@ -12,7 +13,7 @@ export function Device() {
     void navigate({ search: { user_code: String(new FormData(event.currentTarget).get("code")).trim() } });
   };
   return (
-    <SignedIn>
+    <SignedIn title="Approve a machine">
       <Page
         title="Approve a machine"
         intro="Only approve a code that you see on a machine of your own, now. It will earn for your account."
@@ -77,7 +78,9 @@ function Approval({ code }: { code: string }) {
           </button>
         </div>
       ) : (
-        <p className="text-text-2">This code is {data.state}.</p>
+        <p role="status" className="text-text-2">
+          This code was {data.state} already. Ask the machine for a new one.
+        </p>
       )}
       <Fault error={decide.error} />
     </div>

@@ -1,76 +1,124 @@
-import type { JobState } from "@gfe/sdk";
-import { useQuery } from "@tanstack/react-query";
+import type { Job, JobState } from "@gfe/sdk";
+import { useInfiniteQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { client, credits, when } from "../client.ts";
-import { Fault, Page, SignedIn, Table } from "../parts/parts.tsx";
+import { SignedIn } from "../parts/account.tsx";
+import { Fault, Page, Table } from "../parts/parts.tsx";
 
-const STATES: (JobState | "")[] = ["", "running", "completed", "failed", "cancelled"];
-const MARK: Record<JobState, string> = {
-  queued: "…",
-  running: "▶",
-  completed: "✓",
-  failed: "✕",
-  cancelled: "■",
+export interface JobsSearch {
+  state?: JobState | undefined;
+  role?: "provider" | undefined;
+}
+
+export const JOB_STATES: readonly JobState[] = ["queued", "running", "completed", "failed", "cancelled"];
+const LOOKS: Record<JobState, [mark: string, colour: string]> = {
+  queued: ["…", "text-text-2"],
+  running: ["▶", "text-info"],
+  completed: ["✓", "text-success"],
+  failed: ["✕", "text-danger"],
+  cancelled: ["■", "text-warn"],
 };
 
 export function Jobs() {
   return (
-    <SignedIn>
+    <SignedIn title="Jobs">
       <JobList />
     </SignedIn>
   );
 }
 
 function JobList() {
-  const { state } = useSearch({ from: "/jobs" });
-  const navigate = useNavigate({ from: "/jobs" });
-  const { data, error } = useQuery({
-    queryKey: ["jobs", state],
-    queryFn: () => client.jobs(state ? { state } : {}),
+  const { state, role = "consumer" } = useSearch({ from: "/jobs" });
+  const { data, error, fetchNextPage, hasNextPage, isFetchingNextPage } = useInfiniteQuery({
+    queryKey: ["jobs", role, state],
+    queryFn: ({ pageParam }) =>
+      client.jobs({ role, ...(state ? { state } : {}), ...(pageParam ? { before: pageParam } : {}) }),
+    initialPageParam: "",
+    getNextPageParam: ({ next }) => next,
   });
   return (
     <Page title="Jobs">
-      <fieldset className="flex flex-wrap gap-2">
-        <legend className="sr-only">Show jobs that are</legend>
-        {STATES.map((option) => (
-          <button
-            key={option}
-            type="button"
-            aria-pressed={(state ?? "") === option}
-            className={`button text-sm ${(state ?? "") === option ? "border-gold text-gold" : ""}`}
-            onClick={() => void navigate({ search: option ? { state: option } : {} })}
-          >
-            {option || "all"}
-          </button>
-        ))}
-      </fieldset>
+      <Filters />
       <Fault error={error} />
       <Table
         caption="Jobs, newest first"
         head={["State", "Model", "Node", "Tokens in / out", "First token", "Cost", "When"]}
-        rows={(data?.jobs ?? []).map((job) => [
-          <span
-            key="state"
-            className={
-              job.state === "failed"
-                ? "text-danger"
-                : job.state === "completed"
-                  ? "text-success"
-                  : "text-info"
-            }
-          >
-            {MARK[job.state]} {job.state}
-            {job.error_code ? ` (${job.error_code})` : ""}
-          </span>,
-          job.model,
-          job.node_name ?? "–",
-          job.usage ? `${job.usage.input_tokens} / ${job.usage.output_tokens}` : "–",
-          job.ttft_ms === null ? "–" : `${Math.round(job.ttft_ms)} ms`,
-          credits(job.cost_micro),
-          when(job.created_at),
-        ])}
-        empty="No jobs yet. Try the playground."
+        rows={data?.pages.flatMap((page) => page.jobs.map(cells)) ?? null}
+        empty={
+          state
+            ? `No ${state} jobs.`
+            : role === "provider"
+              ? "Your nodes have served none yet."
+              : "No jobs yet. Try the playground."
+        }
       />
+      {hasNextPage && (
+        <button
+          type="button"
+          className="button"
+          disabled={isFetchingNextPage}
+          onClick={() => void fetchNextPage()}
+        >
+          Older
+        </button>
+      )}
     </Page>
+  );
+}
+
+function cells(job: Job) {
+  const [mark, colour] = LOOKS[job.state];
+  return [
+    <span key="state" className={colour}>
+      {mark} {job.state}
+      {job.error_code ? ` (${job.error_code})` : ""}
+    </span>,
+    job.model,
+    job.node_name ?? "–",
+    job.usage ? `${job.usage.input_tokens} / ${job.usage.output_tokens}` : "–",
+    job.ttft_ms === null ? "–" : `${Math.round(job.ttft_ms)} ms`,
+    credits(job.cost_micro),
+    when(job.created_at),
+  ];
+}
+
+function Filters() {
+  const { state, role } = useSearch({ from: "/jobs" });
+  const navigate = useNavigate({ from: "/jobs" });
+  return (
+    <div className="flex flex-wrap items-end gap-4">
+      <label className="space-y-1 text-sm text-text-2">
+        <span className="block">Jobs</span>
+        <select
+          className="field"
+          value={role ?? "consumer"}
+          onChange={({ target }) =>
+            void navigate({
+              search: (old) => ({ ...old, role: target.value === "provider" ? "provider" : undefined }),
+            })
+          }
+        >
+          <option value="consumer">that I asked for</option>
+          <option value="provider">that my nodes served</option>
+        </select>
+      </label>
+      <label className="space-y-1 text-sm text-text-2">
+        <span className="block">State</span>
+        <select
+          className="field"
+          value={state ?? ""}
+          onChange={({ target }) =>
+            void navigate({
+              search: (old) => ({ ...old, state: JOB_STATES.find((name) => name === target.value) }),
+            })
+          }
+        >
+          <option value="">all</option>
+          {JOB_STATES.map((name) => (
+            <option key={name}>{name}</option>
+          ))}
+        </select>
+      </label>
+    </div>
   );
 }

@@ -1,12 +1,21 @@
-import { parseCredits } from "@gfe/sdk";
+import { type KeyScope, parseCredits } from "@gfe/sdk";
 import { useMutation, useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { client, credits, queryClient, when } from "../client.ts";
-import { Fault, Field, Page, Secret, SignedIn, Table } from "../parts/parts.tsx";
+import { SignedIn } from "../parts/account.tsx";
+import { Fault, Field, Page, Table } from "../parts/parts.tsx";
+import { Revoke, Secret } from "../parts/secrets.tsx";
+
+const SCOPES: [KeyScope, string][] = [
+  ["inference", "ask models, and pay for it"],
+  ["read", "see jobs, balance and ledger"],
+  ["manage", "make and revoke keys and tokens"],
+];
+const CHOSEN_AT_FIRST: readonly KeyScope[] = ["inference", "read"];
 
 export function Keys() {
   return (
-    <SignedIn>
+    <SignedIn title="API keys">
       <KeyList />
     </SignedIn>
   );
@@ -16,69 +25,102 @@ function KeyList() {
   const [secret, setSecret] = useState<string | null>(null);
   const { data, error } = useQuery({ queryKey: ["keys"], queryFn: client.keys });
   const reload = () => queryClient.invalidateQueries({ queryKey: ["keys"] });
-  const create = useMutation({
-    mutationFn: async (form: FormData) => {
-      const budget = String(form.get("budget") ?? "").trim();
-      const micro = budget === "" ? null : parseCredits(budget);
-      if (budget !== "" && (micro === null || micro < 0n))
-        throw new Error("The budget must be an amount of credits such as 5 or 2.50");
-      const expiry = String(form.get("expiry") ?? "");
-      return client.createKey({
-        label: String(form.get("label")),
-        budget_micro: micro?.toString() ?? null,
-        expires_at: expiry === "" ? null : new Date(`${expiry}T23:59:59`).toISOString(),
-      });
-    },
-    onSuccess: async (made) => {
-      setSecret(made.secret);
-      await reload();
-    },
-  });
   const revoke = useMutation({ mutationFn: client.revokeKey, onSuccess: reload });
-  const onSubmit = (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    create.mutate(new FormData(event.currentTarget));
-    event.currentTarget.reset();
+  const onMade = async (made: string) => {
+    setSecret(made);
+    await reload();
   };
   return (
     <Page title="API keys" intro="A key speaks for you: give each program its own, with a budget.">
       {secret && <Secret secret={secret} what="key" onDone={() => setSecret(null)} />}
-      <form onSubmit={onSubmit} className="card grid gap-4 sm:grid-cols-4 sm:items-end">
-        <Field label="Label" name="label" required maxLength={80} />
-        <Field label="Budget in credits (optional)" name="budget" inputMode="decimal" />
-        <Field label="Expires on (optional)" name="expiry" type="date" />
-        <button type="submit" className="button-gold" disabled={create.isPending}>
-          Make a key
-        </button>
-      </form>
-      <Fault error={create.error ?? revoke.error ?? error} />
+      <NewKey onMade={onMade} />
+      <Fault error={revoke.error ?? error} />
       <Table
         caption="API keys"
-        head={["Label", "Key", "Scopes", "Budget", "Expires", "Last used", ""]}
-        rows={(data ?? []).map((key) => [
-          key.label,
-          <code key="prefix">{key.prefix}…</code>,
-          key.scopes.join(", "),
-          key.budget_micro === null ? "none" : `${credits(key.spent_micro)} of ${credits(key.budget_micro)}`,
-          when(key.expires_at),
-          when(key.last_used_at),
-          key.revoked_at ? (
-            <span key="revoked" className="text-text-3">
-              revoked
-            </span>
-          ) : (
-            <button
+        head={["Label", "Key", "Scopes", "Budget", "Expires", "Last used", "Action"]}
+        rows={
+          data?.map((key) => [
+            key.label,
+            <code key="prefix">{key.prefix}…</code>,
+            key.scopes.join(", "),
+            key.budget_micro === null
+              ? "none"
+              : `${credits(key.spent_micro)} of ${credits(key.budget_micro)}`,
+            when(key.expires_at),
+            when(key.last_used_at),
+            <Revoke
               key="revoke"
-              type="button"
-              className="button text-sm"
-              onClick={() => revoke.mutate(key.id)}
-            >
-              Revoke
-            </button>
-          ),
-        ])}
+              label={key.label}
+              revokedAt={key.revoked_at}
+              busy={revoke.isPending}
+              onRevoke={() => revoke.mutate(key.id)}
+            />,
+          ]) ?? null
+        }
         empty="No keys yet."
       />
     </Page>
   );
+}
+
+function NewKey({ onMade }: { onMade: (secret: string) => Promise<void> }) {
+  const create = useMutation({
+    mutationFn: async (form: HTMLFormElement) => ({ form, made: await client.createKey(readForm(form)) }),
+    onSuccess: async ({ form, made }) => {
+      form.reset();
+      await onMade(made.secret);
+    },
+  });
+  const onSubmit = (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    create.mutate(event.currentTarget);
+  };
+  return (
+    <form onSubmit={onSubmit} className="card space-y-4">
+      <div className="grid gap-4 sm:grid-cols-3">
+        <Field label="Label" name="label" required maxLength={80} />
+        <Field label="Budget in credits (optional)" name="budget" inputMode="decimal" maxLength={20} />
+        <Field label="Last day (optional)" name="expiry" type="date" />
+      </div>
+      <fieldset className="space-y-1">
+        <legend className="text-sm text-text-2">The key may</legend>
+        {SCOPES.map(([scope, meaning]) => (
+          <label key={scope} className="flex gap-2">
+            <input
+              type="checkbox"
+              name="scope"
+              value={scope}
+              defaultChecked={CHOSEN_AT_FIRST.includes(scope)}
+              className="accent-gold"
+            />
+            <span>
+              {scope}: <span className="text-text-2">{meaning}</span>
+            </span>
+          </label>
+        ))}
+      </fieldset>
+      <Fault error={create.error} />
+      <button type="submit" className="button-gold" disabled={create.isPending}>
+        Make a key
+      </button>
+    </form>
+  );
+}
+
+/** Throws an Error that says which field is wrong. */
+function readForm(form: HTMLFormElement) {
+  const fields = new FormData(form);
+  const scopes = fields.getAll("scope") as KeyScope[];
+  if (scopes.length === 0) throw new Error("A key must be allowed something: tick at least one box");
+  const budget = String(fields.get("budget")).trim();
+  const budgetMicro = budget === "" ? null : parseCredits(budget);
+  if (budget !== "" && (budgetMicro === null || budgetMicro < 0n))
+    throw new Error("The budget must be an amount of credits such as 5 or 2.50");
+  const day = String(fields.get("expiry"));
+  return {
+    label: String(fields.get("label")),
+    scopes,
+    budget_micro: budgetMicro?.toString() ?? null,
+    expires_at: day === "" ? null : new Date(`${day}T23:59:59`).toISOString(),
+  };
 }

@@ -1,7 +1,8 @@
 import type { MarketModel } from "@gfe/sdk";
+import { Link } from "@tanstack/react-router";
 import { credits } from "../client.ts";
 import { useLive } from "../live.tsx";
-import { Command, Page, Table } from "../parts/parts.tsx";
+import { Command, Figure, Page, Table } from "../parts/parts.tsx";
 
 export function Landing() {
   const { market } = useLive();
@@ -21,47 +22,64 @@ export function Landing() {
     >
       <dl className="grid grid-cols-2 gap-3 sm:grid-cols-3">
         {numbers.map(([name, value]) => (
-          <div key={name} className="card">
-            <dd className="text-2xl font-semibold tabular-nums">{value?.toLocaleString() ?? "–"}</dd>
-            <dt className="text-sm text-text-2">{name}</dt>
-          </div>
+          <Figure key={name} name={name} value={value?.toLocaleString() ?? "–"} />
         ))}
       </dl>
       <h2 className="text-xl font-semibold">On offer now</h2>
       <Table
         caption="Models on offer"
-        head={["Model", "Nodes", "Free slots", "Context", "From"]}
-        rows={(market?.models ?? []).map((model) => [
-          <span key="name">
-            {model.model}{" "}
-            {model.scripted && (
-              <span className="rounded bg-overlay px-2 py-0.5 text-xs text-warn">⚠ scripted, no model</span>
-            )}
-          </span>,
-          model.nodes,
-          `${model.free_slots} of ${model.slots}`,
-          model.context_length_max.toLocaleString(),
-          priceText(model),
-        ])}
+        head={["Model", "Nodes", "Free slots", "Context", "Price from"]}
+        rows={market?.models.map(cells) ?? null}
         empty="No node is online yet. Be the first: the command is below."
       />
-      <div className="grid gap-4 sm:grid-cols-2">
-        <div className="card space-y-3">
-          <h2 className="text-lg font-semibold">Share a GPU</h2>
-          <p className="text-text-2">
-            Beside Ollama, llama.cpp, vLLM or LM Studio, or with a GGUF file and nothing else.
-          </p>
-          <Command text={`npm run gfe -- up --hub ${window.location.origin}`} />
-        </div>
-        <div className="card space-y-3">
-          <h2 className="text-lg font-semibold">Use one</h2>
-          <p className="text-text-2">Make an API key, then:</p>
-          <Command
-            text={`curl ${window.location.origin}/v1/chat/completions -H "authorization: Bearer $GFE_API_KEY" -H "content-type: application/json" -d '{"model":"${market?.models[0]?.model ?? "MODEL"}","messages":[{"role":"user","content":"Hello"}]}'`}
-          />
-        </div>
-      </div>
+      <HowTo model={market?.models[0]?.model ?? "MODEL"} />
     </Page>
+  );
+}
+
+function cells(model: MarketModel) {
+  return [
+    <span key="name">
+      {model.model}{" "}
+      {model.scripted && (
+        <span className="rounded bg-overlay px-2 py-0.5 text-xs whitespace-nowrap text-warn">
+          ⚠ scripted, no model
+        </span>
+      )}
+    </span>,
+    model.nodes,
+    `${model.free_slots} of ${model.slots}`,
+    model.context_length_max.toLocaleString(),
+    priceText(model),
+  ];
+}
+
+function HowTo({ model }: { model: string }) {
+  const { origin } = window.location;
+  const body = JSON.stringify({ model, messages: [{ role: "user", content: "Hello" }] });
+  return (
+    <div className="grid gap-4 sm:grid-cols-2">
+      <div className="card space-y-3">
+        <h2 className="text-lg font-semibold">Share a GPU</h2>
+        <p className="text-text-2">
+          Beside Ollama, llama.cpp, vLLM or LM Studio, or with a GGUF file and nothing else. It prints a code
+          to approve in the browser.
+        </p>
+        <Command text={`npm run gfe -- up --hub ${origin}`} />
+      </div>
+      <div className="card space-y-3">
+        <h2 className="text-lg font-semibold">Use one</h2>
+        <p className="text-text-2">
+          <Link to="/keys" className="text-text underline">
+            Make an API key
+          </Link>
+          , set GFE_API_KEY to it, then point any OpenAI client at {origin}/v1, or:
+        </p>
+        <Command
+          text={`curl ${origin}/v1/chat/completions -H "authorization: Bearer $GFE_API_KEY" -H "content-type: application/json" -d '${body.replaceAll("'", "'\\''")}'`}
+        />
+      </div>
+    </div>
   );
 }
 

@@ -1,10 +1,12 @@
-import { useInfiniteQuery } from "@tanstack/react-query";
+import type { LedgerEntry } from "@gfe/sdk";
+import { useInfiniteQuery, useMutation } from "@tanstack/react-query";
 import { client, credits, when } from "../client.ts";
-import { Fault, Page, SignedIn, Table, useMe } from "../parts/parts.tsx";
+import { SignedIn, useMe } from "../parts/account.tsx";
+import { Fault, Figure, Page, Table } from "../parts/parts.tsx";
 
 export function LedgerPage() {
   return (
-    <SignedIn>
+    <SignedIn title="Ledger">
       <Entries />
     </SignedIn>
   );
@@ -12,52 +14,81 @@ export function LedgerPage() {
 
 function Entries() {
   const { data: me } = useMe();
-  const { data, error, fetchNextPage, hasNextPage } = useInfiniteQuery({
+  const { data, error, fetchNextPage, hasNextPage, isFetchingNextPage } = useInfiniteQuery({
     queryKey: ["ledger"],
     queryFn: ({ pageParam }) => client.ledger(pageParam ? { before: pageParam } : {}),
     initialPageParam: "",
     getNextPageParam: ({ next }) => next,
   });
-  const entries = data?.pages.flatMap((page) => page.entries) ?? [];
   return (
     <Page title="Ledger" intro="Every credit that came or went. Rows are never changed or removed.">
       {me && (
         <dl className="grid grid-cols-2 gap-3">
-          <div className="card">
-            <dd className="text-2xl font-semibold text-gold tabular-nums" data-testid="available">
-              {credits(me.balance.available_micro)}
-            </dd>
-            <dt className="text-sm text-text-2">credits available</dt>
-          </div>
-          <div className="card">
-            <dd className="text-2xl font-semibold tabular-nums">{credits(me.balance.held_micro)}</dd>
-            <dt className="text-sm text-text-2">held for running jobs</dt>
-          </div>
+          <Figure
+            gold
+            name="credits available"
+            value={credits(me.balance.available_micro)}
+            testId="available"
+          />
+          <Figure name="held for running jobs" value={credits(me.balance.held_micro)} testId="held" />
         </dl>
       )}
       <Fault error={error} />
       <Table
         caption="Ledger entries, newest first"
         head={["Amount", "What", "With", "Job", "When"]}
-        rows={entries.map((entry) => [
-          <span key="amount" className={entry.amount_micro.startsWith("-") ? "text-text" : "text-success"}>
-            {entry.amount_micro.startsWith("-") ? "" : "+"}
-            {credits(entry.amount_micro)}
-          </span>,
-          entry.code,
-          entry.counterparty,
-          <code key="job" className="text-text-3">
-            {entry.reference ?? "–"}
-          </code>,
-          when(entry.created_at),
-        ])}
+        rows={data?.pages.flatMap((page) => page.entries.map(cells)) ?? null}
         empty="Nothing has moved yet."
       />
       {hasNextPage && (
-        <button type="button" className="button" onClick={() => void fetchNextPage()}>
+        <button
+          type="button"
+          className="button"
+          disabled={isFetchingNextPage}
+          onClick={() => void fetchNextPage()}
+        >
           Older
         </button>
       )}
+      {me?.user.role === "operator" && <Audit />}
     </Page>
+  );
+}
+
+function cells({ amount_micro, code, counterparty, reference, created_at }: LedgerEntry) {
+  const spent = amount_micro.startsWith("-");
+  return [
+    <span key="amount" className={spent ? "text-text" : "text-success"}>
+      {spent ? "" : "+"}
+      {credits(amount_micro)}
+    </span>,
+    code.replaceAll("_", " "),
+    counterparty,
+    <code key="job" className="text-text-3">
+      {reference ?? "–"}
+    </code>,
+    when(created_at),
+  ];
+}
+
+/** For operators: recomputes every invariant of the whole ledger. */
+function Audit() {
+  const { data, error, isPending, mutate } = useMutation({ mutationFn: client.verifyLedger });
+  return (
+    <div className="card space-y-3">
+      <h2 className="text-lg font-semibold">Audit</h2>
+      <button type="button" className="button" disabled={isPending} onClick={() => mutate()}>
+        Verify the whole ledger
+      </button>
+      <Fault error={error} />
+      <ul role="status" className="space-y-1">
+        {data?.checks.map(({ name, ok, detail }) => (
+          <li key={name} className={ok ? "text-success" : "text-danger"}>
+            {ok ? "✓" : "✕"} {name}
+            {!ok && `: ${detail}`}
+          </li>
+        ))}
+      </ul>
+    </div>
   );
 }

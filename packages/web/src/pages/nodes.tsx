@@ -1,11 +1,16 @@
+import type { NodeView } from "@gfe/sdk";
 import { useMutation, useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { client, queryClient, when } from "../client.ts";
-import { Command, Fault, Field, Page, Secret, SignedIn, Table } from "../parts/parts.tsx";
+import { SignedIn } from "../parts/account.tsx";
+import { Command, Fault, Field, Figure, Page, Table } from "../parts/parts.tsx";
+import { Revoke, Secret } from "../parts/secrets.tsx";
+
+const DAYS = 30;
 
 export function Nodes() {
   return (
-    <SignedIn>
+    <SignedIn title="My nodes">
       <NodeList />
     </SignedIn>
   );
@@ -15,27 +20,13 @@ function NodeList() {
   const { data, error } = useQuery({ queryKey: ["nodes"], queryFn: client.nodes });
   return (
     <Page title="My nodes" intro="Machines that earn for you.">
+      <Earnings />
       <Fault error={error} />
       <Table
         caption="Nodes"
         head={["Node", "State", "GPU", "Models", "Running", "Last seen"]}
-        rows={(data ?? []).map((node) => [
-          node.name,
-          node.online ? (
-            <span key="state" className="text-success">
-              ● {node.draining ? "draining" : "online"}
-            </span>
-          ) : (
-            <span key="state" className="text-text-3">
-              ○ offline
-            </span>
-          ),
-          node.gpus.map((gpu) => gpu.name).join(", ") || "CPU",
-          node.models.map(({ model }) => model).join(", ") || "–",
-          `${node.running} of ${node.slots}`,
-          when(node.last_seen_at),
-        ])}
-        empty="No node has joined yet."
+        rows={data?.map(cells) ?? null}
+        empty="Waiting for your first machine: the command is below."
       />
       <div className="card space-y-3">
         <h2 className="text-lg font-semibold">Add one</h2>
@@ -49,13 +40,51 @@ function NodeList() {
   );
 }
 
+function cells(node: NodeView) {
+  return [
+    node.name,
+    node.online ? (
+      <span key="state" className={node.draining ? "text-warn" : "text-success"}>
+        {node.draining ? "◌ draining" : "● online"}
+      </span>
+    ) : (
+      <span key="state" className="text-text-3">
+        ○ offline
+      </span>
+    ),
+    node.gpus.map((gpu) => gpu.name).join(", ") || "CPU",
+    node.models.map(({ model }) => model).join(", ") || "–",
+    `${node.running} of ${node.slots}`,
+    when(node.last_seen_at),
+  ];
+}
+
+function Earnings() {
+  const { data, error } = useQuery({
+    queryKey: ["earnings"],
+    queryFn: () => client.providerStats(DAYS),
+  });
+  if (error) return <Fault error={error} />;
+  return (
+    <dl className="grid grid-cols-2 gap-3 sm:grid-cols-3">
+      <Figure gold name={`credits earned in ${DAYS} days`} value={data?.period_earnings ?? "–"} />
+      <Figure name={`jobs served in ${DAYS} days`} value={data?.period_jobs_served ?? "–"} />
+      <Figure name="credits earned in all" value={data?.total_earnings ?? "–"} />
+    </dl>
+  );
+}
+
 function Tokens() {
   const [secret, setSecret] = useState<string | null>(null);
   const { data, error } = useQuery({ queryKey: ["agent-tokens"], queryFn: client.agentTokens });
   const reload = () => queryClient.invalidateQueries({ queryKey: ["agent-tokens"] });
   const create = useMutation({
-    mutationFn: client.createAgentToken,
-    onSuccess: async (made) => {
+    mutationFn: async (form: HTMLFormElement) => {
+      const made = await client.createAgentToken(String(new FormData(form).get("label")));
+      return { form, made };
+    },
+    onSuccess: async ({ form, made }) => {
+      form.reset();
       setSecret(made.secret);
       await reload();
     },
@@ -63,8 +92,7 @@ function Tokens() {
   const revoke = useMutation({ mutationFn: client.revokeAgentToken, onSuccess: reload });
   const onSubmit = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
-    create.mutate(String(new FormData(event.currentTarget).get("label")));
-    event.currentTarget.reset();
+    create.mutate(event.currentTarget);
   };
   return (
     <>
@@ -72,34 +100,29 @@ function Tokens() {
       {secret && <Secret secret={secret} what="token" onDone={() => setSecret(null)} />}
       <form onSubmit={onSubmit} className="card flex flex-wrap items-end gap-4">
         <Field label="Label" name="label" required maxLength={80} />
-        <button type="submit" className="button-gold" disabled={create.isPending}>
+        <button type="submit" className="button" disabled={create.isPending}>
           Make a token
         </button>
       </form>
       <Fault error={create.error ?? revoke.error ?? error} />
       <Table
         caption="Agent tokens"
-        head={["Label", "Token", "Last used", "Made", ""]}
-        rows={(data ?? []).map((token) => [
-          token.label,
-          <code key="prefix">{token.prefix}…</code>,
-          when(token.last_used_at),
-          when(token.created_at),
-          token.revoked_at ? (
-            <span key="revoked" className="text-text-3">
-              revoked
-            </span>
-          ) : (
-            <button
+        head={["Label", "Token", "Last used", "Made", "Action"]}
+        rows={
+          data?.map((token) => [
+            token.label,
+            <code key="prefix">{token.prefix}…</code>,
+            when(token.last_used_at),
+            when(token.created_at),
+            <Revoke
               key="revoke"
-              type="button"
-              className="button text-sm"
-              onClick={() => revoke.mutate(token.id)}
-            >
-              Revoke
-            </button>
-          ),
-        ])}
+              label={token.label}
+              revokedAt={token.revoked_at}
+              busy={revoke.isPending}
+              onRevoke={() => revoke.mutate(token.id)}
+            />,
+          ]) ?? null
+        }
         empty="No tokens yet."
       />
     </>

@@ -87,33 +87,6 @@ export function Command({ text, label }: { text: string; label?: string }) {
   );
 }
 
-interface SecretProps {
-  secret: string;
-  what: string;
-  onDone: () => void;
-}
-
-/** A secret, shown this once. */
-export function Secret({ secret, what, onDone }: SecretProps) {
-  return (
-    <div role="status" className="card space-y-3 border-gold">
-      <p className="text-gold">This {what} is shown once. Keep it now.</p>
-      <div className="flex items-start gap-2">
-        <code
-          data-testid="secret"
-          className="min-w-0 grow rounded-lg bg-bg p-3 font-mono text-sm break-all"
-        >
-          {secret}
-        </code>
-        <Copy text={secret} />
-      </div>
-      <button type="button" className="button" onClick={onDone}>
-        I have kept it
-      </button>
-    </div>
-  );
-}
-
 interface TableProps {
   caption: string;
   head: string[];
@@ -168,10 +141,7 @@ export function Figure({ name, value, gold, testId }: FigureProps) {
   return (
     <div className="card flex flex-col-reverse">
       <dt className="text-sm text-text-2">{name}</dt>
-      <dd
-        className={`text-2xl font-semibold tabular-nums ${gold ? "text-gold" : ""}`}
-        data-testid={testId}
-      >
+      <dd className={`text-2xl font-semibold tabular-nums ${gold ? "text-gold" : ""}`} data-testid={testId}>
         {value}
       </dd>
     </div>

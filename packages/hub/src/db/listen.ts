@@ -38,6 +38,7 @@ export function listen({ connection, channel, onMessage, onGap }: ListenOptions)
     mine.on("notification", ({ payload }) => onMessage(payload ?? ""));
     try {
       await mine.connect();
+      (mine as pg.Client & { unref(): void }).unref(); // listening alone keeps no process running
       await mine.query(`LISTEN ${channel}`);
       retryMs = RETRY_MS_MIN;
       if (connectedBefore) onGap();

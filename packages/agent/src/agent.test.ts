@@ -91,10 +91,15 @@ describe("joining", () => {
 
   it("takes a revoked token for final, without trying again", async () => {
     const hub = await hubOf();
-    const { agent, events } = await nodeOf(hub);
+    const host = memoryHost();
+    const records = createHubRecords(host);
+    await records.put(hub.url, { agentToken: "gfe_at_test" });
+    const { agent, events } = await nodeOf(hub, {}, { host });
     (await hub.joined()).socket.close(4403, "revoked");
     expect(await agent.done).toMatchObject({ type: "fault", error: { code: "revoked" } });
     expect(events.some(({ type }) => type === "waiting")).toBe(false);
+    // The next start signs in anew; the hub's key stays pinned.
+    expect(await records.get(hub.url)).toEqual({ key: hub.keyPair.publicKey });
   });
 
   it("waits for a hub that is away, and can be called off", async () => {
@@ -360,6 +365,19 @@ describe("the link", () => {
     expect(await agent.done).toEqual({ type: "drained" });
     await connection.closed;
     expect(events.at(-1)).toEqual({ type: "ended", reason: { type: "drained" } });
+  });
+
+  it("stops at once when it is told to while it drains", async () => {
+    const hub = await hubOf();
+    const { agent } = await nodeOf(hub, { failure: { type: "hang", afterDeltas: 1 } });
+    const connection = await hub.joined();
+    const attempt = connection.start({ attempt: attemptId() });
+    await attempt.delivered(1);
+    const drained = agent.drain();
+    await agent.stop();
+    await drained;
+    expect(await agent.done).toEqual({ type: "stopped" });
+    expect(await attempt.end).toMatchObject({ type: "attempt.failed", code: "draining" });
   });
 
   it("drains no longer than its bound", async () => {

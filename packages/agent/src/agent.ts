@@ -187,6 +187,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     ending ??= reason;
     callOffRefresh();
     lookup.abort();
+    // A token that the hub refuses would be refused for ever: the next start signs in anew.
+    if (reason.type === "fault" && ["revoked", "unauthenticated"].includes(reason.error.code))
+      await records.forgetToken(address.origin, options.token).catch(() => {});
     options.signal?.removeEventListener("abort", onAbort);
     runner.abortAll({ code: "cancelled", message: "the agent ends" });
     await runner.idle();
@@ -198,12 +201,18 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   /** Tells the hub first, so that it sends nothing more, and every end is sent before the socket closes. */
   async function leave(reason: ExitReason, timeoutMs: number): Promise<void> {
-    if (draining || ending) return void (await done.promise);
+    if (ending) return void (await done.promise);
+    const wasDraining = draining;
     draining = true;
-    runner.setDraining(true);
-    link.send({ type: "drain", draining: true });
-    onEvent({ type: "draining", running: runner.running });
-    if (reason.type === "drained") await atMost(host, timeoutMs, runner.idle());
+    if (!wasDraining) {
+      runner.setDraining(true);
+      link.send({ type: "drain", draining: true });
+      onEvent({ type: "draining", running: runner.running });
+    }
+    if (reason.type === "drained") {
+      if (wasDraining) return void (await done.promise);
+      await atMost(host, timeoutMs, runner.idle());
+    }
     runner.abortAll({ code: "draining", message: "the node is shutting down" });
     await atMost(host, AGENT_LIMITS.stopMs, runner.idle());
     ending ??= reason;

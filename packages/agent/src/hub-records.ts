@@ -20,6 +20,8 @@ export interface HubRecords {
   get(origin: string): Promise<HubRecord>;
   /** Keeps what is given, and what it knew besides. */
   put(origin: string, patch: HubRecord): Promise<void>;
+  /** Forgets a token that the hub refused, if it is still the one that is kept. */
+  forgetToken(origin: string, agentToken: string): Promise<void>;
   /** Forgets the key and the token of a hub: the way to accept a hub's new key. */
   forget(origin: string): Promise<void>;
 }
@@ -74,6 +76,13 @@ export function createHubRecords({ files, directories, log }: RecordsHost): HubR
           ...(patch.agentToken === undefined ? {} : { agent_token: patch.agentToken }),
         };
       }),
+    async forgetToken(origin, agentToken) {
+      if ((await load())[origin]?.agent_token !== agentToken) return;
+      await change((all) => {
+        const { agent_token: kept, ...rest } = all[origin] ?? {};
+        if (kept === agentToken) all[origin] = rest;
+      });
+    },
     forget: (origin) =>
       change((all) => {
         delete all[origin];

@@ -55,7 +55,7 @@ export const RECONNECT_LIMITS = {
   /** A connection that held this long starts the back-off anew. */
   stableMs: 30_000,
   /** A node that has joined before takes one 401 for a hub in trouble, this many in a row for the truth. */
-  unauthenticatedTries: 3,
+  unauthenticatedTries: 6,
   heartbeatMsMin: 1_000,
   heartbeatMsMax: 60_000,
 } as const;

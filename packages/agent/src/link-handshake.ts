@@ -39,7 +39,7 @@ export async function answerChallenge(
   if (pinnedKey !== undefined && challenge.hub_key !== pinnedKey)
     throw new AgentError(
       "hub_key_changed",
-      `${origin} shows another key than when this node joined it. Either its operator moved it without its key, or someone is in between. Ask the operator; if the change is meant, forget the hub (gfe forget-hub ${origin}) and join anew.`,
+      `${origin} shows another key than when this node joined it. Either its operator moved it without its key, or someone is in between. Ask the operator; if the change is meant, forget the hub: remove its entry from hubs.json in the agent's configuration directory, then join anew.`,
     );
   const nodeNonce = randomToken(32);
   const proof = await signer.sign(

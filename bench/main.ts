@@ -1,0 +1,19 @@
+/** `npm run bench -- NAME [--json]`: measures, as ratios against something run in the same minute. Never a test. */
+import { existsSync } from "node:fs";
+
+const BENCHES: Record<string, string> = {
+  ledger: "hold + settle a second, batched against statement by statement",
+  gateway: "added delay of a stream, and requests a second against a peer",
+  jobs: "jobs a second, end to end, with one instant node",
+};
+
+const [name, ...rest] = process.argv.slice(2);
+const file = new URL(`./${name}.ts`, import.meta.url);
+if (name === undefined || name === "--help" || !(name in BENCHES) || !existsSync(file)) {
+  console.log("npm run bench -- NAME [--json]\n");
+  for (const [known, what] of Object.entries(BENCHES)) console.log(`  ${known.padEnd(10)} ${what}`);
+  process.exit(name === undefined || name === "--help" ? 0 : 1);
+}
+const { run } = (await import(file.href)) as { run(options: { json: boolean }): Promise<void> };
+await run({ json: rest.includes("--json") });
+process.exit(0);

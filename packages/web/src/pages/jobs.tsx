@@ -71,7 +71,7 @@ function cells(job: Job) {
   return [
     <span key="state" className={colour}>
       {mark} {job.state}
-      {job.error_code ? ` (${job.error_code})` : ""}
+      {job.error_code && job.error_code !== job.state ? ` (${job.error_code})` : ""}
     </span>,
     job.model,
     job.node_name ?? "–",

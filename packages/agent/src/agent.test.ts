@@ -1,53 +1,8 @@
-import { randomUUID } from "node:crypto";
-import { verifySignature } from "@gfe/protocol";
-import { afterEach, describe, expect, it } from "vitest";
-import { type Agent, type AgentEvent, type AgentOptions, startAgent } from "./agent.ts";
-import { createScriptedEngine, type Script } from "./engines/scripted.ts";
-import type { Host } from "./host.ts";
+import { describe, expect, it } from "vitest";
+import type { Script } from "./engines/scripted.ts";
 import { createHubRecords } from "./hub-records.ts";
-import { createMemoryFiles } from "./memory-files.ts";
-import { createNodeHost } from "./node-host.ts";
-import { createScriptedHub, type ScriptedHub, type ScriptedHubOptions } from "./testing/scripted-hub.ts";
-
-const clean: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  for (const step of clean.splice(0).reverse()) await step();
-});
-
-const memoryHost = (): Host =>
-  createNodeHost({ files: createMemoryFiles(), configDir: "/config", stateDir: "/state" });
-
-async function hubOf(options?: ScriptedHubOptions): Promise<ScriptedHub> {
-  const hub = await createScriptedHub(options);
-  clean.push(() => hub.close());
-  return hub;
-}
-
-/** An agent with one scripted engine. */
-async function nodeOf(
-  hub: { url: string },
-  script: Script = {},
-  options: Partial<AgentOptions> = {},
-): Promise<{ agent: Agent; events: AgentEvent[]; host: Host }> {
-  const host = options.host ?? memoryHost();
-  const events: AgentEvent[] = [];
-  const agent = await startAgent({
-    hubUrl: hub.url,
-    token: "gfe_at_test",
-    engines: [createScriptedEngine(host, script)],
-    gpus: [],
-    ...options,
-    host,
-    onEvent: (event) => {
-      events.push(event);
-      options.onEvent?.(event);
-    },
-  });
-  clean.push(() => agent.stop());
-  return { agent, events, host };
-}
-
-const attemptId = () => `att_${randomUUID()}`;
+import { attemptId, hubOf, memoryHost, nodeOf } from "./testing/nodes.ts";
+import { createScriptedHub } from "./testing/scripted-hub.ts";
 
 describe("joining", () => {
   it("announces what it offers, and pins the hub's key", async () => {
@@ -134,187 +89,6 @@ describe("joining", () => {
   });
 });
 
-describe("attempts", () => {
-  it("stream text as binary frames and end with a receipt that verifies", async () => {
-    const hub = await hubOf();
-    await nodeOf(hub, { text: ["Hel", "lo", "!"], models: [{ digest: `sha256:${"a".repeat(64)}` }] });
-    const connection = await hub.joined();
-    const attempt = connection.start({ attempt: attemptId() });
-    const end = await attempt.end;
-    expect(attempt.text()).toBe("Hello!");
-    expect(attempt.deltas.every(({ kind }) => kind === 1)).toBe(true);
-    expect(end).toMatchObject({ type: "attempt.done", finish: ["stop"] });
-    const { receipt, signature } = end.receipt!;
-    expect(receipt).toMatchObject({
-      attempt: attempt.id,
-      node_key: connection.nodeKey,
-      digest: `sha256:${"a".repeat(64)}`,
-      usage: { output_tokens: 3, estimated: false },
-      output_bytes: 6,
-    });
-    expect(await verifySignature(connection.nodeKey, receipt, signature)).toBe(true);
-  });
-
-  it("have a receipt when they fail, and it counts what was delivered", async () => {
-    const hub = await hubOf();
-    await nodeOf(hub, { failure: { type: "break", afterDeltas: 4 } });
-    const connection = await hub.joined();
-    const attempt = connection.start({ attempt: attemptId() });
-    const end = await attempt.end;
-    expect(end).toMatchObject({ type: "attempt.failed", code: "engine_error" });
-    expect(end.receipt!.receipt.usage.output_tokens).toBe(4);
-    expect(attempt.deltas).toHaveLength(4);
-  });
-
-  it("are estimated, and say so, where the engine counts nothing", async () => {
-    const hub = await hubOf();
-    await nodeOf(hub, { deltas: 5, failure: { type: "mute" } });
-    const end = await (await hub.joined()).start({ attempt: attemptId() }).end;
-    expect(end.receipt!.receipt.usage).toMatchObject({ estimated: true, output_tokens: 5, input_tokens: 3 });
-  });
-
-  it("drop counts that are no counts", async () => {
-    const hub = await hubOf();
-    await nodeOf(hub, {
-      deltas: 2,
-      failure: { type: "lie", usage: { inputTokens: -7, outputTokens: Number.POSITIVE_INFINITY } },
-    });
-    const end = await (await hub.joined()).start({ attempt: attemptId() }).end;
-    expect(end).toMatchObject({ type: "attempt.done" });
-    expect(end.receipt!.receipt.usage).toMatchObject({ estimated: true, output_tokens: 2 });
-  });
-
-  it("are refused as busy above the slots, and a slot that ended is free at once", async () => {
-    const hub = await hubOf();
-    const script: Script = { models: [{ slots: 2 }], failure: { type: "hang", afterDeltas: 1 } };
-    await nodeOf(hub, script);
-    const connection = await hub.joined();
-    const [first, second] = [attemptId(), attemptId()].map((attempt) => connection.start({ attempt }));
-    const third = await connection.start({ attempt: attemptId() }).end;
-    expect(third).toMatchObject({ type: "attempt.failed", code: "busy" });
-    expect(third.receipt!.receipt.usage.output_tokens).toBe(0);
-    connection.send({ type: "attempt.cancel", attempt: first!.id, reason: "test" });
-    await first!.end;
-    delete script.failure;
-    expect((await connection.start({ attempt: attemptId() }).end).type).toBe("attempt.done");
-    expect(second!.ends).toHaveLength(0);
-  });
-
-  it("run once although their start comes twice, also after their end", async () => {
-    const hub = await hubOf();
-    const { events } = await nodeOf(hub, { deltas: 3 });
-    const connection = await hub.joined();
-    const id = attemptId();
-    const attempt = connection.start({ attempt: id });
-    connection.start({ attempt: id, channel: attempt.channel });
-    await attempt.end;
-    connection.start({ attempt: id, channel: attempt.channel });
-    await connection.start({ attempt: attemptId() }).end;
-    expect(events.filter(({ type }) => type === "attempt.started")).toHaveLength(2);
-    expect(connection.frames.filter((frame) => "attempt" in frame && frame.attempt === id)).toHaveLength(1);
-  });
-
-  it("are cancelled at the engine at once", async () => {
-    const hub = await hubOf();
-    const aborted = Promise.withResolvers<number>();
-    await nodeOf(hub, {
-      failure: { type: "hang", afterDeltas: 2 },
-      onAborted: () => aborted.resolve(performance.now()),
-    });
-    const connection = await hub.joined();
-    const attempt = connection.start({ attempt: attemptId() });
-    await attempt.delivered(2);
-    const cancelledMs = performance.now();
-    connection.send({ type: "attempt.cancel", attempt: attempt.id, reason: "client went away" });
-    expect((await aborted.promise) - cancelledMs).toBeLessThan(300);
-    const end = await attempt.end;
-    expect(end).toMatchObject({ type: "attempt.failed", code: "cancelled" });
-    expect(end.receipt!.receipt.usage.output_tokens).toBe(2);
-  });
-
-  it("end at their deadline although the engine hangs", async () => {
-    const hub = await hubOf();
-    await nodeOf(hub, { failure: { type: "hang", afterDeltas: 1 } });
-    const end = await (await hub.joined()).start({ attempt: attemptId(), deadline_ms: 100 }).end;
-    expect(end).toMatchObject({ type: "attempt.failed", code: "timeout" });
-  });
-
-  it("end although the engine ignores its abort", async () => {
-    const hub = await hubOf();
-    const host = memoryHost();
-    const deaf = { ...createScriptedEngine(host), run: () => new Promise<never>(() => {}) };
-    await nodeOf(hub, {}, { host, engines: [deaf] });
-    const connection = await hub.joined();
-    const attempt = connection.start({ attempt: attemptId() });
-    connection.send({ type: "attempt.cancel", attempt: attempt.id, reason: "test" });
-    expect(await attempt.end).toMatchObject({ type: "attempt.failed", code: "cancelled" });
-  });
-
-  it("stand still while the hub wants no more", async () => {
-    const hub = await hubOf();
-    await nodeOf(hub, { deltas: 50, paceMs: 5 });
-    const connection = await hub.joined();
-    const attempt = connection.start({ attempt: attemptId() });
-    await attempt.delivered(3);
-    connection.send({ type: "attempt.pause", attempt: attempt.id });
-    // Whatever was on its way has come when another attempt has run from start to end.
-    await connection.start({ attempt: attemptId(), body: { prompt: "x", max_tokens: 4 } }).end;
-    const standing = attempt.deltas.length;
-    await connection.start({ attempt: attemptId(), body: { prompt: "x", max_tokens: 8 } }).end;
-    expect(attempt.deltas.length).toBe(standing);
-    connection.send({ type: "attempt.resume", attempt: attempt.id });
-    expect((await attempt.end).type).toBe("attempt.done");
-    expect(attempt.deltas).toHaveLength(50);
-  });
-
-  it("keep a character whole that two deltas share", async () => {
-    const hub = await hubOf();
-    await nodeOf(hub, { text: ["a\ud83d", "\ude00b"] });
-    const attempt = (await hub.joined()).start({ attempt: attemptId() });
-    await attempt.end;
-    expect(attempt.text()).toBe("a😀b");
-  });
-
-  it("share messages when many deltas come at once", async () => {
-    const hub = await hubOf();
-    await nodeOf(hub, { deltas: 500 });
-    const connection = await hub.joined();
-    const body = { prompt: "x", max_tokens: 500 };
-    const attempt = connection.start({ attempt: attemptId(), body });
-    await attempt.end;
-    expect(attempt.deltas).toHaveLength(500);
-    expect(connection.binaryMessages).toBeLessThan(50);
-  });
-
-  it("are aborted when the connection is lost, and told to nobody", async () => {
-    const hub = await hubOf();
-    const aborted = Promise.withResolvers<void>();
-    const { agent } = await nodeOf(hub, {
-      failure: { type: "hang", afterDeltas: 1 },
-      onAborted: () => aborted.resolve(),
-    });
-    const connection = await hub.joined();
-    await connection.start({ attempt: attemptId() }).delivered(1);
-    connection.socket.terminate();
-    await aborted.promise;
-    const again = await hub.joined(2);
-    expect(agent.running).toBe(0);
-    expect(again.frames.some(({ type }) => type.startsWith("attempt."))).toBe(false);
-  });
-
-  it("give embeddings in order", async () => {
-    const hub = await hubOf();
-    await nodeOf(hub);
-    const connection = await hub.joined();
-    const body = { input: ["one", "two"] };
-    const attempt = connection.start({ attempt: attemptId(), kind: "embedding", body });
-    expect(await attempt.end).toMatchObject({ type: "attempt.done", finish: [] });
-    const { vectors } = JSON.parse(Buffer.from(attempt.deltas[0]!.bytes).toString());
-    expect(vectors).toHaveLength(2);
-    expect(connection.malformed).toEqual([]);
-  });
-});
-
 describe("the link", () => {
   it("outlives frames that are broken or unknown, and counts them", async () => {
     const hub = await hubOf();
@@ -348,6 +122,32 @@ describe("the link", () => {
     await connection.frame("announce", ({ announcement: { models } }) => models.length === 0);
     const end = await connection.start({ attempt: attemptId(), model: "first" }).end;
     expect(end).toMatchObject({ type: "attempt.failed", code: "engine_error" });
+  });
+
+  it("tells the hub that it is alive and how much runs", async () => {
+    const hub = await hubOf();
+    await nodeOf(hub, { failure: { type: "hang", afterDeltas: 1 } });
+    const connection = await hub.joined();
+    await connection.start({ attempt: attemptId() }).delivered(1);
+    await connection.frame("heartbeat", ({ running }) => running === 1);
+  });
+
+  it("takes a hub that says nothing for gone, and dials again", async () => {
+    const hub = await hubOf();
+    let aheadMs = 0;
+    const host = memoryHost();
+    const { events } = await nodeOf(hub, {}, { host: { ...host, nowMs: () => host.nowMs() + aheadMs } });
+    await hub.joined();
+    aheadMs = 31_000;
+    await hub.joined(2);
+    expect(events).toContainEqual({ type: "disconnected", reason: "the hub fell silent" });
+  });
+
+  it("keeps no place for the second of two agents with one key", async () => {
+    const hub = await hubOf();
+    const { agent } = await nodeOf(hub);
+    (await hub.joined()).socket.close(4409, "the node connected again");
+    expect(await agent.done).toMatchObject({ type: "fault", error: { code: "replaced" } });
   });
 
   it("drains: takes no more, ends what runs, leaves", async () => {

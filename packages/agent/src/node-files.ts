@@ -8,6 +8,16 @@ import type { Files } from "./host.ts";
 const is = (error: unknown, code: string): boolean =>
   error instanceof Error && (error as NodeJS.ErrnoException).code === code;
 
+async function writeNew(path: string, text: string, mode: number): Promise<boolean> {
+  try {
+    await writeFile(path, text, { mode, flag: "wx" });
+    return true;
+  } catch (error) {
+    if (is(error, "EEXIST")) return false;
+    throw error;
+  }
+}
+
 /** Files of the machine. A write goes to a sibling first, so that a reader sees the old or the new, never a part. */
 export const nodeFiles: Files = {
   async read(path) {
@@ -31,8 +41,9 @@ export const nodeFiles: Files = {
       await link(sibling, path);
       return true;
     } catch (error) {
-      if (exclusive && is(error, "EEXIST")) return false;
-      throw error;
+      if (!exclusive) throw error;
+      if (is(error, "EEXIST")) return false;
+      return writeNew(path, text, mode); // a file system without hard links
     } finally {
       await rm(sibling, { force: true });
     }

@@ -24,7 +24,7 @@ const rareSchema = z.object({
 });
 const countsSchema = z.object({
   prompt_eval_count: z.number().default(0),
-  eval_count: z.number().default(0),
+  eval_count: z.number(), // left out where it is none: then what was delivered counts
 });
 
 interface Line {

@@ -1,177 +1,7 @@
-import { afterEach, describe, expect, it } from "vitest";
-import { createNodeHost } from "../node-host.ts";
+import { describe, expect, it } from "vitest";
 import { collect } from "../testing/collect.ts";
-import { type Answer, createEngineServer, type EngineServer, ndjson } from "../testing/engine-server.ts";
-import { EngineGone } from "./engine.ts";
-import { createOllamaEngine } from "./ollama.ts";
-
-const host = createNodeHost();
-let server: EngineServer | undefined;
-afterEach(async () => {
-  await server?.close();
-  server = undefined;
-});
-
-const tag = (name: string, more: object = {}) => ({
-  name,
-  model: name,
-  modified_at: "2026-10-01T08:00:00.000Z",
-  size: 1321098329,
-  digest: "baf6a787fdffd633537aa2eb51cfd54cb93ff08e28040095462bb63daf552878",
-  details: {
-    format: "gguf",
-    family: "llama",
-    families: ["llama"],
-    parameter_size: "1.2B",
-    quantization_level: "Q8_0",
-  },
-  ...more,
-});
-
-const show = (more: object = {}) => ({
-  license: "…",
-  modelfile: "…",
-  parameters: 'stop                           "<|eot_id|>"',
-  template: "…",
-  details: {},
-  model_info: { "general.architecture": "llama", "llama.context_length": 131072 },
-  capabilities: ["completion", "tools"],
-  ...more,
-});
-
-const shows =
-  (byModel: Record<string, object>): Answer =>
-  ({ body }, response) => {
-    const shown = byModel[String(body.model)];
-    response.writeHead(shown ? 200 : 404).end(JSON.stringify(shown ?? { error: "model not found" }));
-  };
-
-async function ollama(answers: Record<string, Answer>, options: { contextLengthMax?: number } = {}) {
-  server = await createEngineServer({
-    "/": "Ollama is running",
-    "/api/version": { version: "0.13.2" },
-    "/api/tags": { models: [tag("llama3.2:1b")] },
-    "/api/show": shows({ "llama3.2:1b": show() }),
-    ...answers,
-  });
-  const engine = createOllamaEngine({ host, baseUrl: server.url, ...options });
-  return { engine, server };
-}
-
-/** Runs one attempt on a model that has been looked up. */
-async function ask(
-  answer: Answer,
-  attempt: { kind?: "chat" | "completion" | "embedding"; body: Record<string, unknown> },
-  shown: object = show(),
-) {
-  const kind = attempt.kind ?? "chat";
-  const path = { chat: "/api/chat", completion: "/api/generate", embedding: "/api/embed" }[kind];
-  const { engine, server: asked } = await ollama({
-    [path]: answer,
-    "/api/show": shows({ "llama3.2:1b": shown }),
-  });
-  await engine.models();
-  const sink = collect();
-  const outcome = await engine.run(
-    { kind, model: "llama3.2:1b", body: attempt.body },
-    sink,
-    new AbortController().signal,
-  );
-  return { outcome, sink, sent: asked.requests.find((request) => request.path === path)?.body };
-}
-
-const said = (content: string, more: object = {}) => ({
-  model: "llama3.2:1b",
-  created_at: "2026-11-01T00:00:00Z",
-  message: { role: "assistant", content, ...more },
-  done: false,
-});
-const done = (more: object = {}) => ({
-  ...said(""),
-  done: true,
-  done_reason: "stop",
-  total_duration: 1,
-  prompt_eval_count: 26,
-  eval_count: 3,
-  ...more,
-});
-const messages = [{ role: "user", content: "Hi" }];
-
-describe("Ollama's models", () => {
-  it("come with digest, quantisation, size, context and capabilities", async () => {
-    const { engine } = await ollama({});
-    expect(await engine.models()).toEqual([
-      {
-        name: "llama3.2:1b",
-        digest: "sha256:baf6a787fdffd633537aa2eb51cfd54cb93ff08e28040095462bb63daf552878",
-        quantisation: "Q8_0",
-        parameters: "1.2B",
-        contextLength: 8192,
-        capabilities: ["chat", "completion", "json_mode", "json_schema", "seed", "logprobs", "tools"],
-        slots: 1,
-      },
-    ]);
-  });
-
-  it("never include one that runs in somebody's cloud", async () => {
-    const { engine } = await ollama({
-      "/api/tags": {
-        models: [
-          tag("gpt-oss:120b-cloud", { remote_model: "gpt-oss:120b", remote_host: "https://ollama.com:443" }),
-          tag("renamed", { remote_model: "deepseek-v3.1:671b" }),
-          tag("hosted", { remote_host: "https://ollama.com:443" }),
-          tag("kimi:cloud"),
-          tag("hidden"),
-          tag("local"),
-        ],
-      },
-      "/api/show": shows({
-        hidden: show({ remote_model: "qwen3-coder:480b", remote_host: "https://ollama.com" }),
-        local: show(),
-        "kimi:cloud": show(),
-        renamed: show(),
-      }),
-    });
-    expect((await engine.models()).map(({ name }) => name)).toEqual(["local"]);
-  });
-
-  it("are not spoilt by an odd entry, nor asked for twice", async () => {
-    const { engine, server: asked } = await ollama({
-      "/api/tags": { models: [null, { name: 7 }, tag("llama3.2:1b"), tag("vanished")] },
-    });
-    await engine.models();
-    expect(await engine.models()).toHaveLength(1);
-    const shown = asked.requests.filter(
-      ({ path, body }) => path === "/api/show" && body.model === "llama3.2:1b",
-    );
-    expect(shown).toHaveLength(1);
-  });
-
-  it("take the window that the model file asks for, and never more than the model has", async () => {
-    const { engine } = await ollama({
-      "/api/tags": { models: [tag("wide"), tag("small")] },
-      "/api/show": shows({
-        wide: show({ parameters: "num_ctx                        32768" }),
-        small: show({ model_info: { "bert.context_length": 512 }, capabilities: ["embedding"] }),
-      }),
-    });
-    const [wide, small] = await engine.models();
-    expect(wide!.contextLength).toBe(32768);
-    expect(small).toMatchObject({ contextLength: 512, capabilities: ["embedding"] });
-  });
-
-  it("have no log-probabilities before 0.12.11", async () => {
-    const { engine } = await ollama({ "/api/version": { version: "0.12.9" } });
-    expect((await engine.models())[0]!.capabilities).not.toContain("logprobs");
-  });
-
-  it("are gone when nothing listens", async () => {
-    const { engine, server: asked } = await ollama({});
-    await asked.close();
-    server = undefined;
-    await expect(engine.models()).rejects.toBeInstanceOf(EngineGone);
-  });
-});
+import { type Answer, ndjson } from "../testing/engine-server.ts";
+import { ask, done, messages, ollama, said, show } from "../testing/ollama.ts";
 
 describe("a chat on Ollama", () => {
   it("streams text and reasoning, and counts as Ollama does", async () => {
@@ -282,7 +112,6 @@ describe("a chat on Ollama", () => {
     const thinking = show({ capabilities: ["completion", "thinking"] });
     const off = await ask(ndjson(done()), { body: { messages, reasoning_effort: "none" } }, thinking);
     expect(off.sent!.think).toBe(false);
-    await server?.close();
     const on = await ask(ndjson(done()), { body: { messages, reasoning_effort: "high" } }, thinking);
     expect(on.sent!.think).toBe(true);
   });
@@ -335,7 +164,6 @@ describe("a chat on Ollama", () => {
         code: "engine_error",
         message: expect.stringMatching(message),
       });
-      await server?.close();
     }
   });
 

@@ -49,7 +49,7 @@ export async function createEngineServer(answers: Record<string, Answer>): Promi
     aborted: aborted.promise,
     async close() {
       server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
+      if (server.listening) await new Promise((resolve) => server.close(resolve));
     },
   };
   return self;

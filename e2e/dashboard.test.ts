@@ -141,7 +141,7 @@ describe.skipIf(executable === null)("the dashboard", () => {
     await register(page);
     await page.getByText("attic-pc").waitFor();
     await page.getByRole("button", { name: "Approve" }).click();
-    await page.getByText("Approved").waitFor();
+    await page.getByText("Approved: the machine goes on").waitFor();
     const exchange = { device_code: code.device_code, client_id: "gfe-agent", label: "attic-pc" };
     const granted = await postJson(`${hub.url}/api/v1/device/token`, exchange);
     expect(await granted.json()).toMatchObject({ agent_token: expect.stringMatching(/^gfe_at_/) });

@@ -52,6 +52,13 @@ describe("the client", () => {
     });
   });
 
+  it("tells of no wait that makes no sense", async () => {
+    const { client } = await serve((response) =>
+      answerJson(response, 429, { message: "Slow down" }, { "retry-after": "179539390531151" }),
+    );
+    await expect(client.me()).rejects.toMatchObject({ status: 429, retryAfterS: undefined });
+  });
+
   it("spells better-auth's codes like ours", async () => {
     const { client } = await serve((response) =>
       answerJson(response, 401, { code: "INVALID_EMAIL_OR_PASSWORD", message: "Invalid email or password" }),

@@ -1,5 +1,8 @@
 import { type ErrorCode, errorRegistry } from "@gfe/protocol";
 
+/** A longer `retry-after` is taken for a mistake: nobody waits for it. */
+const RETRY_AFTER_MAX_S = 24 * 3600;
+
 export interface SdkErrorDetail {
   status?: number;
   param?: string | undefined;
@@ -43,7 +46,7 @@ export async function toSdkError(response: Response): Promise<SdkError> {
   return new SdkError((text(inner?.code) ?? `http_${response.status}`).toLowerCase(), message, {
     status: response.status,
     param: text(inner?.param),
-    retryAfterS: retryAfterS > 0 ? retryAfterS : undefined,
+    retryAfterS: retryAfterS > 0 && retryAfterS <= RETRY_AFTER_MAX_S ? retryAfterS : undefined,
   });
 }
 

@@ -4,6 +4,7 @@ import {
   createHubRecords,
   createNodeHost,
   createScriptedEngine,
+  type DetectOptions,
   type Engine,
   type Host,
   parseHubAddress,
@@ -74,16 +75,13 @@ async function up(options: UpOptions): Promise<void> {
   process.once("SIGINT", onEarly);
   process.once("SIGTERM", onEarly);
   const engines = ownEngines(host, options);
+  const detect = whereToLook(options);
   const agent = await startAgent({
     host,
     hubUrl: options.hub,
     token,
     engines,
-    ...(options.detect && !options.scripted
-      ? { detect: { urls: options.engine } }
-      : options.engine.length > 0
-        ? { detect: { urls: options.engine, ports: [] } }
-        : {}),
+    ...(detect ? { detect } : {}),
     ...(options.price ? { prices: { default: options.price } } : {}),
     ...(options.slots ? { slots: options.slots } : {}),
     ...(options.name ? { name: options.name } : {}),
@@ -109,6 +107,13 @@ function ownEngines(host: Host, options: UpOptions): Engine[] {
     ...(options.scripted ? [createScriptedEngine(host)] : []),
     ...(modelPath ? [createBuiltInEngine({ host, modelPath })] : []),
   ];
+}
+
+/** The usual ports and what was given; only what was given with --no-detect, or beside a script. */
+function whereToLook({ engine: urls, detect, scripted, slots }: UpOptions): DetectOptions | null {
+  const given = { urls, ...(slots ? { slots } : {}) };
+  if (detect && !scripted) return given;
+  return urls.length > 0 ? { ...given, ports: [] } : null;
 }
 
 /** Given, in the environment, kept from an earlier time, or by approval in a browser; kept for the next time then. */

@@ -9,6 +9,7 @@ import type { Duplex } from "node:stream";
 import {
   type AgentFrame,
   CLOSE,
+  GfeError,
   HUB_GRANT_PURPOSE,
   LINK_LIMITS,
   LINK_PATH,
@@ -39,8 +40,8 @@ export interface LinkOptions {
   pool: pg.Pool;
   registry: Registry;
   signer: Signer;
-  /** Null for a token that is unknown or revoked. */
-  authenticate(token: string): Promise<AgentPrincipal | null>;
+  /** Throws GfeError with status 401 for a token that is unknown or revoked. */
+  authenticate(token: string): Promise<AgentPrincipal>;
   /** Calls back when a token is revoked; its sockets close at once. */
   onRevoked(listener: (tokenId: string) => void): void;
   nowMs: () => number;
@@ -79,21 +80,34 @@ export function createLink(options: LinkOptions): Link {
     if (pathname !== LINK_PATH) return refuseUpgrade(socket, 404, "Not Found");
     if (closing) return refuseUpgrade(socket, 503, "Service Unavailable");
     const token = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
-    const principal = token === undefined ? null : await options.authenticate(token).catch(() => null);
-    if (!principal) return refuseUpgrade(socket, 401, "Unauthorized");
+    if (token === undefined) return refuseUpgrade(socket, 401, "Unauthorized");
+    let principal: AgentPrincipal;
+    try {
+      principal = await options.authenticate(token);
+    } catch (error) {
+      // Only a token that is refused may be told so: agents give up on 401, and try again after 503.
+      const refused = error instanceof GfeError && error.status === 401;
+      return refused
+        ? refuseUpgrade(socket, 401, "Unauthorized")
+        : refuseUpgrade(socket, 503, "Service Unavailable");
+    }
     if ((byToken.get(principal.tokenId)?.size ?? 0) >= SOCKETS_PER_TOKEN_MAX)
       return refuseUpgrade(socket, 429, "Too Many Requests");
-    sockets.handleUpgrade(request, socket, head, (webSocket) => greet(webSocket, principal));
+    sockets.handleUpgrade(request, socket, head, (webSocket) =>
+      greet(webSocket, principal, () => options.authenticate(token)),
+    );
   }
 
-  function greet(socket: WebSocket, principal: AgentPrincipal): void {
+  function greet(socket: WebSocket, principal: AgentPrincipal, recheck: () => Promise<unknown>): void {
     const nonce = randomToken(32);
     let entry: Joined | null = null;
     const session: Session = new Session(
       socket,
       {
         hello(frame) {
-          void admit(session, principal, nonce, frame)
+          // A token revoked while this socket was being opened was not yet known to be its.
+          void recheck()
+            .then(() => admit(session, principal, nonce, frame))
             .then((admitted) => {
               entry = admitted;
             })

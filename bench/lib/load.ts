@@ -1,0 +1,140 @@
+/** The load: streams whose deltas are timed as they arrive, and requests as fast as they are answered. */
+import { Agent, request as httpRequest } from "node:http";
+
+export interface Target {
+  name: string;
+  port: number;
+  headers: Record<string, string>;
+}
+
+export interface StreamTiming {
+  ttftMs: number;
+  /** Between one delta and the next. */
+  gapsMs: number[];
+  totalMs: number;
+}
+
+export const DELTAS = 64;
+const MESSAGES = [{ role: "user", content: "Say token sixty-four times, please." }];
+const agents = new Map<number, Agent>();
+
+function agentOf(port: number): Agent {
+  let agent = agents.get(port);
+  if (!agent) {
+    agent = new Agent({ keepAlive: true, maxSockets: 2000 });
+    agents.set(port, agent);
+  }
+  return agent;
+}
+
+/** One stream to its end. Throws where deltas are missing. */
+export function timeStream(target: Target, model: string): Promise<StreamTiming> {
+  return new Promise((resolve, reject) => {
+    const body = JSON.stringify({ model, messages: MESSAGES, max_tokens: DELTAS, stream: true });
+    const startedAt = performance.now();
+    const arrivals: number[] = [];
+    let tail = "";
+    let ended = false;
+    const outgoing = httpRequest(
+      {
+        agent: agentOf(target.port),
+        host: "127.0.0.1",
+        port: target.port,
+        path: "/v1/chat/completions",
+        method: "POST",
+        headers: {
+          "content-type": "application/json",
+          "content-length": Buffer.byteLength(body),
+          ...target.headers,
+        },
+      },
+      (response) => {
+        response.setEncoding("latin1");
+        response.on("data", (chunk: string) => {
+          const now = performance.now();
+          const text = tail + chunk;
+          let at = text.indexOf('"content":"token ');
+          let last = 0;
+          while (at !== -1) {
+            arrivals.push(now);
+            last = at + 17;
+            at = text.indexOf('"content":"token ', last);
+          }
+          ended ||= text.includes("[DONE]");
+          tail = text.slice(Math.max(last, text.length - 40));
+        });
+        response.on("end", () => {
+          if (response.statusCode !== 200 || arrivals.length !== DELTAS || !ended) {
+            return reject(
+              new Error(
+                `${target.name}: status ${response.statusCode}, ${arrivals.length} of ${DELTAS} deltas, ${ended ? "ended" : "cut"} ${tail}`,
+              ),
+            );
+          }
+          resolve({
+            ttftMs: arrivals[0]! - startedAt,
+            gapsMs: arrivals.slice(1).map((t, i) => t - arrivals[i]!),
+            totalMs: performance.now() - startedAt,
+          });
+        });
+      },
+    );
+    outgoing.on("error", reject);
+    outgoing.end(body);
+  });
+}
+
+/** `count` streams at once. */
+export const timeStreams = (target: Target, model: string, count: number): Promise<StreamTiming[]> =>
+  Promise.all(Array.from({ length: count }, () => timeStream(target, model)));
+
+/** Answered requests a second, `concurrency` at a time. Throws at the first answer that is not 200. */
+export async function requestsPerSecond(
+  target: Target,
+  model: string,
+  options: { stream: boolean; concurrency: number; durationMs: number },
+): Promise<number> {
+  const until = performance.now() + options.durationMs;
+  const startedAt = performance.now();
+  let done = 0;
+  await Promise.all(
+    Array.from({ length: options.concurrency }, async () => {
+      while (performance.now() < until) {
+        if (options.stream) await timeStream(target, model);
+        else await plain(target, model);
+        done++;
+      }
+    }),
+  );
+  return (done * 1000) / (performance.now() - startedAt);
+}
+
+function plain(target: Target, model: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const body = JSON.stringify({ model, messages: MESSAGES, max_tokens: DELTAS });
+    const outgoing = httpRequest(
+      {
+        agent: agentOf(target.port),
+        host: "127.0.0.1",
+        port: target.port,
+        path: "/v1/chat/completions",
+        method: "POST",
+        headers: {
+          "content-type": "application/json",
+          "content-length": Buffer.byteLength(body),
+          ...target.headers,
+        },
+      },
+      (response) => {
+        response.resume();
+        response.on("end", () =>
+          response.statusCode === 200
+            ? resolve()
+            : reject(new Error(`${target.name} answered ${response.statusCode}`)),
+        );
+      },
+    );
+    outgoing.on("error", reject);
+    outgoing.end(body);
+  });
+}

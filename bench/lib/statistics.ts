@@ -1,0 +1,28 @@
+/** The value below which `share` of the values lie; NaN of none. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+}
+
+export const median = (values: readonly number[]): number => quantile(values, 0.5);
+
+/** Prints rows under heads, numbers to the right. */
+export function printTable(heads: string[], rows: (string | number)[][]): void {
+  const texts = [
+    heads,
+    ...rows.map((row) => row.map((cell) => (typeof cell === "number" ? format(cell) : cell))),
+  ];
+  const widths = heads.map((_, column) => Math.max(...texts.map((row) => row[column]!.length)));
+  for (const row of texts)
+    console.log(
+      row
+        .map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)))
+        .join("  "),
+    );
+}
+
+const format = (value: number): string =>
+  Math.abs(value) >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(2);
+
+/** Rounded for a JSON line. */
+export const rounded = (value: number): number => Math.round(value * 1000) / 1000;

@@ -9,6 +9,8 @@ export interface Child {
 }
 
 const START_TIMEOUT_MS = 60_000;
+/** For a look inside: GFE_BENCH_NODE_ARGS="--cpu-prof --cpu-prof-dir=/tmp/profiles". */
+export const nodeArguments: readonly string[] = process.env.GFE_BENCH_NODE_ARGS?.split(" ") ?? [];
 
 /** Starts `node args…` and resolves once `ready` answers at its port. */
 export async function startChild(
@@ -24,7 +26,7 @@ export async function startChild(
   const env = { ...process.env, PORT: String(port), ...options.env };
   const child = spawn(
     process.execPath,
-    args.map((arg) => arg.replace("{port}", String(port))),
+    [...nodeArguments, ...args].map((arg) => arg.replace("{port}", String(port))),
     { env, stdio: ["ignore", "ignore", options.quiet ? "ignore" : "inherit"] },
   );
   const deadline = Date.now() + START_TIMEOUT_MS;

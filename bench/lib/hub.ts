@@ -4,7 +4,7 @@ import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { answers, type Child, startChild } from "./child.ts";
+import { answers, type Child, nodeArguments, startChild } from "./child.ts";
 
 const MAIN = fileURLToPath(new URL("../../packages/cli/src/main.ts", import.meta.url));
 
@@ -54,6 +54,7 @@ export async function startBenchHub(): Promise<BenchHub> {
       const child = spawn(
         process.execPath,
         [
+          ...nodeArguments,
           MAIN,
           "up",
           "--hub",

@@ -41,7 +41,8 @@ const LINE_FEED = 10;
 
 /**
  * The lines of a body, without their ends, empty ones left out. Lines are cut at bytes and decoded whole, so a code
- * point that two chunks share arrives in one piece. The lines of one chunk come together.
+ * point that two chunks share arrives in one piece. The lines of one chunk come together. A reader that stops early
+ * says itself whether the connection is cut or released.
  */
 export async function* readLines(
   response: HttpResponse,
@@ -51,33 +52,29 @@ export async function* readLines(
   let rest: Uint8Array[] = [];
   let restBytes = 0;
   let total = 0;
-  try {
-    for await (const chunk of response.body) {
-      total += chunk.byteLength;
-      if (total > limits.streamBytes) throw new BodyTooLarge(limits.streamBytes);
-      const lines: string[] = [];
-      let from = 0;
-      for (let end = chunk.indexOf(LINE_FEED); end !== -1; end = chunk.indexOf(LINE_FEED, from)) {
-        const last = chunk.subarray(from, end);
-        if (restBytes + last.byteLength > limits.lineBytes) throw new BodyTooLarge(limits.lineBytes);
-        pushLine(lines, decoder.decode(rest.length === 0 ? last : concat([...rest, last])));
-        rest = [];
-        restBytes = 0;
-        from = end + 1;
-      }
-      if (from < chunk.byteLength) {
-        restBytes += chunk.byteLength - from;
-        if (restBytes > limits.lineBytes) throw new BodyTooLarge(limits.lineBytes);
-        rest.push(chunk.slice(from));
-      }
-      if (lines.length > 0) yield lines;
-    }
+  for await (const chunk of response.body) {
+    total += chunk.byteLength;
+    if (total > limits.streamBytes) throw new BodyTooLarge(limits.streamBytes);
     const lines: string[] = [];
-    if (restBytes > 0) pushLine(lines, decoder.decode(concat(rest)));
+    let from = 0;
+    for (let end = chunk.indexOf(LINE_FEED); end !== -1; end = chunk.indexOf(LINE_FEED, from)) {
+      const last = chunk.subarray(from, end);
+      if (restBytes + last.byteLength > limits.lineBytes) throw new BodyTooLarge(limits.lineBytes);
+      pushLine(lines, decoder.decode(rest.length === 0 ? last : concat([...rest, last])));
+      rest = [];
+      restBytes = 0;
+      from = end + 1;
+    }
+    if (from < chunk.byteLength) {
+      restBytes += chunk.byteLength - from;
+      if (restBytes > limits.lineBytes) throw new BodyTooLarge(limits.lineBytes);
+      rest.push(chunk.slice(from));
+    }
     if (lines.length > 0) yield lines;
-  } finally {
-    response.cancel();
   }
+  const lines: string[] = [];
+  if (restBytes > 0) pushLine(lines, decoder.decode(concat(rest)));
+  if (lines.length > 0) yield lines;
 }
 
 function pushLine(lines: string[], line: string): void {

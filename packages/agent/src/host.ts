@@ -17,8 +17,10 @@ export interface HttpResponse {
   header(name: string): string | undefined;
   /** Chunks as they arrive; not reading holds the sender back. */
   body: AsyncIterable<Uint8Array>;
-  /** Drops what was not read. */
+  /** Cuts the connection: what was not read is of no interest. */
   cancel(): void;
+  /** What was read is all that counts, but the little that may follow is let through: the connection serves again. */
+  release(): void;
 }
 
 export interface SocketClose {

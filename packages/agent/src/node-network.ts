@@ -9,6 +9,8 @@ import { WebSocket } from "ws";
 import type { HttpRequest, HttpResponse, Socket, SocketEvents } from "./host.ts";
 
 const IDLE_CONNECTIONS_MAX = 64;
+/** How long an answer may go on after what mattered of it. */
+const RELEASE_MS = 1_000;
 
 /** An HTTP client with its own kept-alive connections. Rejects where no response came. */
 export function createNodeHttp(): (request: HttpRequest) => Promise<HttpResponse> {
@@ -46,13 +48,23 @@ export function createNodeHttp(): (request: HttpRequest) => Promise<HttpResponse
             const value = response.headers[name.toLowerCase()];
             return Array.isArray(value) ? value[0] : value;
           },
-          body: response,
+          // The default iterator cuts the connection when its reader stops early.
+          body: { [Symbol.asyncIterator]: () => response.iterator({ destroyOnReturn: false }) },
           cancel: () => response.destroy(),
+          release: () => letEnd(response),
         });
       });
       sent.end(body);
     });
   return (request) => send(request, false);
+}
+
+/** Reads on to the end without keeping anything, for a bounded while. */
+function letEnd(response: http.IncomingMessage): void {
+  if (response.complete) return void response.resume();
+  const cut = setTimeout(() => response.destroy(), RELEASE_MS);
+  response.once("close", () => clearTimeout(cut));
+  response.resume();
 }
 
 /** Dials a WebSocket with TCP_NODELAY and without compression. */

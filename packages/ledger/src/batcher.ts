@@ -10,6 +10,9 @@ export interface BatchOp {
   /** Operations on the same key never share a batch: their order matters. */
   keys: string[];
   fields: Record<string, unknown>;
+  /** What the operation touches, as far as its caller knows: locked before anything else. */
+  accounts: string[];
+  budgets?: string[];
   rider?: Rider | undefined;
 }
 
@@ -128,15 +131,25 @@ export class Batcher {
 
 function encode(batch: Queued[]): string {
   const ops = { resolves: [] as object[], transfers: [] as object[], holds: [] as object[] };
+  const accounts = new Set<string>();
+  const budgets = new Set<string>();
   const riders = new Map<string, object[]>();
   for (const [n, { op }] of batch.entries()) {
     ops[op.kind].push({ n, ...op.fields });
+    for (const account of op.accounts) accounts.add(account);
+    for (const budget of op.budgets ?? []) budgets.add(budget);
     if (!op.rider) continue;
+    const row = { n, ...op.rider.row };
     const rows = riders.get(op.rider.fn);
-    if (rows) rows.push({ n, row: op.rider.row });
-    else riders.set(op.rider.fn, [{ n, row: op.rider.row }]);
+    if (rows) rows.push(row);
+    else riders.set(op.rider.fn, [row]);
   }
-  return JSON.stringify({ ...ops, riders: [...riders].map(([fn, rows]) => ({ fn, rows })) });
+  return JSON.stringify({
+    ...ops,
+    accounts: [...accounts],
+    budgets: [...budgets],
+    riders: [...riders].map(([fn, rows]) => ({ fn, rows })),
+  });
 }
 
 /** Connection lost or refused, server starting or stopping, serialisation failure, deadlock. */

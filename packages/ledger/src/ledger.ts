@@ -30,12 +30,13 @@ export function createLedger({ pool, batchMax = 1000, queueMax = 50_000 }: Ledge
     holdId: string,
     state: string,
     reason: string | null,
-    transfers: object[],
+    transfers: { to: AccountId }[],
     rider?: Rider,
   ) =>
     batcher.submit({
       kind: "resolves",
       keys: [`hold ${holdId}`],
+      accounts: transfers.map(({ to }) => to),
       fields: { hold: holdId, state, reason, transfers },
       rider,
     });
@@ -49,6 +50,7 @@ export function createLedger({ pool, batchMax = 1000, queueMax = 50_000 }: Ledge
     return (await batcher.submit({
       kind: "transfers",
       keys: ops.map(({ id }) => `transfer ${id}`),
+      accounts: ops.flatMap(({ from, to }) => [from, to]),
       fields: { items },
     })) as TransferResult;
   }
@@ -93,7 +95,14 @@ export function createLedger({ pool, batchMax = 1000, queueMax = 50_000 }: Ledge
         amount: amount.toString(),
         expires_at: expiresAt.toISOString(),
       };
-      return (await batcher.submit({ kind: "holds", keys: [`hold ${id}`], fields, rider })) as HoldResult;
+      return (await batcher.submit({
+        kind: "holds",
+        keys: [`hold ${id}`],
+        accounts: [account],
+        ...(budget === undefined ? {} : { budgets: [budget] }),
+        fields,
+        rider,
+      })) as HoldResult;
     },
 
     async settle({ holdId, transfers, rider }) {

@@ -4,12 +4,13 @@ export type AccountId = string;
 export type AccountKind = "consumer" | "system";
 
 /**
- * A row that commits if and only if its operation was applied. `fn` is a SQL function of one jsonb argument, called
- * once a batch with an array of the rows.
+ * A row that commits if and only if its operation was applied. The SQL function `ledger_rider`, which whoever has
+ * riders replaces, is called once a batch for each `fn` with the rows and which of them were applied.
  */
 export interface Rider {
   fn: string;
-  row: Record<string, unknown>;
+  /** `n` is the batch's own. */
+  row: Record<string, unknown> & { n?: never };
 }
 
 export interface HoldOp {

@@ -41,6 +41,12 @@ const CHECKS: { name: string; sql: string }[] = [
     sql: "SELECT count(*) AS violations FROM ledger_holds WHERE (state = 'open') <> (resolved_at IS NULL)",
   },
   {
+    name: "every transfer and every hold names accounts that exist",
+    sql: `SELECT count(*) AS violations FROM (
+            SELECT debit AS account FROM ledger_transfers UNION SELECT credit FROM ledger_transfers UNION SELECT account FROM ledger_holds
+          ) e WHERE NOT EXISTS (SELECT 1 FROM ledger_accounts a WHERE a.id = e.account)`,
+  },
+  {
     name: "what a budget holds is the sum of its open holds",
     sql: `SELECT count(*) AS violations FROM ledger_budgets b LEFT JOIN (
             SELECT budget, sum(amount) AS amount FROM ledger_holds WHERE state = 'open' AND budget IS NOT NULL GROUP BY budget

@@ -94,12 +94,16 @@ export async function readStream(
   onLine: (line: string) => EngineOutcome | null,
 ): Promise<EngineOutcome> {
   const silence = createSilence(host, () => response.cancel());
+  let done = false;
   try {
     for await (const lines of readLines(response, ENGINE_LIMITS)) {
       silence.heard();
       for (const line of lines) {
         const outcome = onLine(line);
-        if (outcome) return outcome;
+        if (!outcome) continue;
+        done = outcome.type === "done";
+        if (done) response.release();
+        return outcome;
       }
       const wait = options.ready();
       if (wait) {
@@ -120,6 +124,7 @@ export async function readStream(
     );
   } finally {
     silence.rest();
+    if (!done) response.cancel();
   }
 }
 

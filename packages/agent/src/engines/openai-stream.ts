@@ -76,9 +76,8 @@ function createAnswer(sink: EngineSink) {
     } else if (content !== "" || reasoning !== "" || said?.tool_calls || logprobs) {
       sink.choice(rareDelta(index, content, reasoning, said?.tool_calls, logprobs));
     }
-    const reason = finishReasonSchema.safeParse(choice.finish_reason);
-    if (reason.success) finish[index] = reason.data;
-    else if (typeof choice.finish_reason === "string") finish[index] = "stop";
+    if (typeof choice.finish_reason === "string")
+      finish[index] = finishReasonSchema.safeParse(choice.finish_reason).data ?? "stop";
   }
 
   return {

@@ -9,7 +9,7 @@ export interface TestLedgerDatabase {
 }
 
 /** A fresh database with the ledger's schema, on the server that GFE_TEST_DATABASE_URL names. */
-export async function createLedgerDatabase(): Promise<TestLedgerDatabase> {
+export async function createLedgerDatabase({ connections = 10 } = {}): Promise<TestLedgerDatabase> {
   const server = process.env.GFE_TEST_DATABASE_URL;
   if (!server)
     throw new Error(
@@ -19,7 +19,7 @@ export async function createLedgerDatabase(): Promise<TestLedgerDatabase> {
   await once(server, `CREATE DATABASE ${name}`);
   const url = new URL(server);
   url.pathname = `/${name}`;
-  const pool = new pg.Pool({ connectionString: url.href, max: 10 });
+  const pool = new pg.Pool({ connectionString: url.href, max: connections });
   pool.on("error", () => {}); // tests cut connections on purpose
   for (const { sql } of ledgerMigrations) await pool.query(sql);
   return {

@@ -19,7 +19,8 @@ const printable = (max: number) =>
 /** A non-negative amount of micro-credits as a decimal string. */
 export const microCreditsSchema = z
   .string()
-  .regex(/^(0|[1-9]\d{0,13})$/, "must be micro-credits as a decimal string")
+  // `abort`: what comes next would throw on anything that is no number.
+  .regex(/^(0|[1-9]\d{0,13})$/, { error: "must be micro-credits as a decimal string", abort: true })
   .refine((text) => BigInt(text) <= OFFER_LIMITS.priceMicro, "is above the limit");
 
 /** What a provider asks: micro-credits per request, and per million tokens in and out. */

@@ -78,6 +78,8 @@ export const hubFrameSchema = z.discriminatedUnion("type", [
     body: z.record(z.string(), z.unknown()),
     /** When the agent must have ended it, in milliseconds from receipt. */
     deadline_ms: z.number().int().positive(),
+    /** A short answer that nobody streams: the engine may be asked for it in one piece. */
+    whole: z.boolean().optional(),
   }),
   z.object({ type: z.literal("attempt.cancel"), attempt: attemptId, reason: z.string().max(200) }),
   z.object({ type: z.literal("attempt.pause"), attempt: attemptId }),

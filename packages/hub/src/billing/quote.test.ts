@@ -1,0 +1,192 @@
+import type { PriceWire, Usage } from "@gfe/protocol";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { type BillInput, billOf, quoteOf } from "./quote.ts";
+
+const PRICE_MAX = 10n ** 12n;
+const micro = fc.oneof(
+  fc.constantFrom("0", "1", "1000000", PRICE_MAX.toString()),
+  fc.bigInt({ min: 0n, max: PRICE_MAX }).map(String),
+);
+const price: fc.Arbitrary<PriceWire> = fc.record({
+  per_request: micro,
+  per_million_input: micro,
+  per_million_output: micro,
+});
+const tokens = fc.oneof(fc.nat(10), fc.nat(100_000));
+const usage: fc.Arbitrary<Usage> = fc.record({
+  input_tokens: tokens,
+  cached_input_tokens: tokens,
+  output_tokens: tokens,
+  reasoning_tokens: tokens,
+  estimated: fc.boolean(),
+});
+const input: fc.Arbitrary<BillInput> = fc.record({
+  quote: fc.tuple(price, tokens, tokens).map((parts) => quoteOf(...parts)),
+  ending: fc.constantFrom("complete" as const, "broken" as const),
+  delivered: fc.record({ bytes: tokens, deltas: tokens, vectors: fc.nat(2) }),
+  claimed: fc.option(usage),
+  inputTokensEstimate: tokens,
+  feeBasisPoints: fc.integer({ min: 0, max: 10_000 }),
+});
+
+const flat: PriceWire = { per_request: "1000000", per_million_input: "0", per_million_output: "0" };
+const metered: PriceWire = { per_request: "0", per_million_input: "2000000", per_million_output: "5000000" };
+const given = (parts: Partial<BillInput> = {}): BillInput => ({
+  quote: quoteOf(metered, 1000, 100),
+  ending: "complete",
+  delivered: { bytes: 400, deltas: 50, vectors: 0 },
+  claimed: {
+    input_tokens: 10,
+    cached_input_tokens: 0,
+    output_tokens: 40,
+    reasoning_tokens: 0,
+    estimated: false,
+  },
+  inputTokensEstimate: 12,
+  feeBasisPoints: 500,
+  ...parts,
+});
+
+describe("whatever a node claims and the hub saw", () => {
+  test("the charge is never below nothing nor above what is held", () => {
+    fc.assert(
+      fc.property(input, (of) => {
+        const { chargeMicro } = billOf(of);
+        expect(chargeMicro >= 0n && chargeMicro <= of.quote.capMicro).toBe(true);
+      }),
+    );
+  });
+
+  test("fee and provider's part are the charge, to the last micro-credit, and neither is below nothing", () => {
+    fc.assert(
+      fc.property(input, (of) => {
+        const { chargeMicro, feeMicro, providerMicro } = billOf(of);
+        expect(feeMicro + providerMicro).toBe(chargeMicro);
+        expect(feeMicro >= 0n && providerMicro >= 0n).toBe(true);
+        expect(feeMicro * 10_000n <= chargeMicro * BigInt(of.feeBasisPoints)).toBe(true);
+      }),
+    );
+  });
+
+  test("what delivered nothing costs nothing", () => {
+    fc.assert(
+      fc.property(input, (of) => {
+        const { chargeMicro, usage } = billOf({
+          ...of,
+          delivered: { ...of.delivered, bytes: 0, vectors: 0 },
+        });
+        expect([chargeMicro, usage.output_tokens]).toEqual([0n, 0]);
+      }),
+    );
+  });
+
+  test("no count is above the node's claim, the hub's own bound, or what was asked for", () => {
+    fc.assert(
+      fc.property(input, (of) => {
+        const { usage } = billOf(of);
+        const claimedOutput = of.claimed?.output_tokens ?? of.delivered.deltas;
+        expect(usage.output_tokens).toBe(
+          Math.min(claimedOutput, of.delivered.bytes, of.quote.outputTokensMax),
+        );
+        expect(usage.input_tokens).toBe(
+          Math.min(of.claimed?.input_tokens ?? of.inputTokensEstimate, of.quote.inputTokensMax),
+        );
+        expect(usage.cached_input_tokens).toBeLessThanOrEqual(usage.input_tokens);
+        expect(usage.reasoning_tokens).toBeLessThanOrEqual(usage.output_tokens);
+      }),
+    );
+  });
+
+  test("claiming more output never pays less, and never more than the bytes support", () => {
+    fc.assert(
+      fc.property(input, usage, tokens, (of, claimed, more) => {
+        const bill = (output_tokens: number) =>
+          billOf({ ...of, claimed: { ...claimed, output_tokens } }).chargeMicro;
+        expect(bill(claimed.output_tokens + more) >= bill(claimed.output_tokens)).toBe(true);
+        expect(bill(Number.MAX_SAFE_INTEGER)).toBe(bill(of.delivered.bytes));
+      }),
+    );
+  });
+
+  test("a broken answer never costs more than the same one complete", () => {
+    fc.assert(
+      fc.property(input, (of) => {
+        const [broken, complete] = (["broken", "complete"] as const).map((ending) =>
+          billOf({ ...of, ending }),
+        );
+        expect(broken!.chargeMicro <= complete!.chargeMicro).toBe(true);
+      }),
+    );
+  });
+});
+
+describe("a quote", () => {
+  test("caps the job at its request price and every token it may use", () => {
+    expect(quoteOf({ ...metered, per_request: "7" }, 1000, 100).capMicro).toBe(7n + 2000n + 500n);
+  });
+
+  test("rounds a part of a micro-credit up: no token is free", () => {
+    expect(quoteOf({ ...metered, per_million_input: "0", per_million_output: "1" }, 0, 1).capMicro).toBe(1n);
+    const quote = quoteOf({ ...metered, per_million_input: "1", per_million_output: "1" }, 10, 10);
+    expect(billOf(given({ quote })).chargeMicro).toBe(1n);
+  });
+
+  test("of nothing is nothing", () => {
+    expect(
+      quoteOf({ per_request: "0", per_million_input: "0", per_million_output: "0" }, 9, 9).capMicro,
+    ).toBe(0n);
+  });
+});
+
+describe("a bill", () => {
+  test("is tokens at the quoted price, the fee rounded in the provider's favour", () => {
+    expect(billOf(given())).toEqual({
+      usage: { ...given().claimed, estimated: false },
+      chargeMicro: 220n,
+      feeMicro: 11n,
+      providerMicro: 209n,
+    });
+    expect(billOf(given({ feeBasisPoints: 501 }))).toMatchObject({ feeMicro: 11n, providerMicro: 209n });
+  });
+
+  test("without a receipt counts what the hub saw and says that it is an estimate", () => {
+    const { usage, chargeMicro } = billOf(given({ claimed: null }));
+    expect(usage).toMatchObject({ input_tokens: 12, output_tokens: 50, estimated: true });
+    expect(chargeMicro).toBe(24n + 250n);
+  });
+
+  test("does not believe tokens that the relayed bytes cannot hold", () => {
+    const delivered = { bytes: 3, deltas: 1, vectors: 0 };
+    expect(billOf(given({ delivered })).usage.output_tokens).toBe(3);
+  });
+
+  test("of an embedding is owed once there are vectors, for its input", () => {
+    const quote = quoteOf(metered, 1000, 0);
+    const delivered = { bytes: 0, deltas: 1, vectors: 1 };
+    expect(billOf(given({ quote, delivered }))).toMatchObject({
+      chargeMicro: 20n,
+      usage: { output_tokens: 0 },
+    });
+  });
+
+  test("of a complete answer owes the whole request price, however short", () => {
+    const quote = quoteOf(flat, 1000, 100);
+    expect(billOf(given({ quote, delivered: { bytes: 1, deltas: 1, vectors: 0 } })).chargeMicro).toBe(
+      1_000_000n,
+    );
+  });
+
+  test.each([
+    [0, 0n],
+    [1, 10_000n],
+    [40, 400_000n],
+    [100, 1_000_000n],
+    [5000, 1_000_000n],
+  ])("of a broken one that delivered %d of 100 tokens owes that share of it", (output_tokens, owed) => {
+    const claimed = { ...given().claimed!, output_tokens };
+    const quote = quoteOf(flat, 1000, 100);
+    const delivered = { bytes: 10_000, deltas: 1, vectors: 0 };
+    expect(billOf(given({ quote, ending: "broken", delivered, claimed })).chargeMicro).toBe(owed);
+  });
+});

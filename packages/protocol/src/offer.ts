@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { printable } from "./text.ts";
 
 /** Limits on what an agent may announce; anything above is refused as a malformed frame. */
 export const OFFER_LIMITS = {
@@ -7,14 +8,6 @@ export const OFFER_LIMITS = {
   slotsPerModel: 1024,
   priceMicro: 1_000_000_000_000n,
 } as const;
-
-const printable = (max: number) =>
-  z
-    .string()
-    .min(1)
-    .max(max)
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
-    .regex(/^[^\u0000-\u001f\u007f]+$/, "has control characters");
 
 /** A non-negative amount of micro-credits as a decimal string. */
 export const microCreditsSchema = z

@@ -4,10 +4,13 @@
  */
 import { z } from "zod";
 import { gpuSchema, modelOfferSchema, priceSchema } from "./offer.ts";
+import { printable } from "./text.ts";
 import { usageSchema } from "./usage.ts";
 
 const micro = z.string().regex(/^-?\d+$/);
 const time = z.iso.datetime();
+/** What somebody calls a key or token of theirs. */
+export const labelSchema = z.string().trim().pipe(printable(80));
 
 export const jobStateSchema = z.enum(["queued", "running", "completed", "failed", "cancelled"]);
 export type JobState = z.infer<typeof jobStateSchema>;
@@ -43,7 +46,7 @@ export const apiKeySchema = z.object({
 });
 export type ApiKey = z.infer<typeof apiKeySchema>;
 export const createKeySchema = z.object({
-  label: z.string().trim().min(1).max(80),
+  label: labelSchema,
   scopes: z.array(keyScopeSchema).min(1).default(["inference", "read"]),
   budget_micro: z
     .string()
@@ -64,7 +67,7 @@ export const agentTokenSchema = z.object({
   created_at: time,
 });
 export type AgentToken = z.infer<typeof agentTokenSchema>;
-export const createAgentTokenSchema = z.object({ label: z.string().trim().min(1).max(80) });
+export const createAgentTokenSchema = z.object({ label: labelSchema });
 
 /** GET /api/v1/device/:userCode → what is asking; POST /api/v1/device/:userCode {approve: boolean} → 204 */
 export const deviceRequestSchema = z.object({

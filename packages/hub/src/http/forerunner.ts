@@ -16,6 +16,7 @@ import type { Registry } from "../market/registry.ts";
 import { Gatherer } from "./inference/answer.ts";
 import { chatRequest } from "./inference/requests.ts";
 import { chatBodySchema } from "./inference/schemas.ts";
+import { nameOf } from "./parse.ts";
 
 /** How long a result can be fetched. */
 export const RESULT_HOURS = 24;
@@ -41,6 +42,11 @@ const STATUS: Record<JobState, string> = {
   cancelled: "failed",
 };
 const tags = ["forerunner"];
+/** Kept until it is fetched, by a database whose text has no zero bytes. */
+const storable = z
+  .string()
+  .min(1)
+  .refine((text) => !text.includes("\0"), "must not have zero bytes in it");
 
 export function registerForerunner(instance: FastifyInstance, deps: ForerunnerDeps): void {
   const app = instance.withTypeProvider<ZodTypeProvider>();
@@ -77,7 +83,7 @@ export function registerForerunner(instance: FastifyInstance, deps: ForerunnerDe
       schema: {
         tags,
         summary: "Submit a prompt; fetch the result later",
-        body: z.looseObject({ prompt: z.string().min(1), model: z.string().min(1).max(200) }),
+        body: z.looseObject({ prompt: storable, model: z.string().min(1).max(200) }),
       },
     },
     async (request, reply) => {
@@ -99,7 +105,7 @@ export function registerForerunner(instance: FastifyInstance, deps: ForerunnerDe
         summary: "The caller's jobs",
         querystring: z.object({
           limit: z.coerce.number().int().min(1).max(200).default(50),
-          before: z.string().max(80).optional(),
+          before: nameOf(80).optional(),
         }),
       },
     },
@@ -116,7 +122,7 @@ export function registerForerunner(instance: FastifyInstance, deps: ForerunnerDe
 
   app.get(
     "/api/computing/jobs/:id/",
-    { schema: { tags, summary: "One job", params: z.object({ id: z.string().max(80) }) } },
+    { schema: { tags, summary: "One job", params: z.object({ id: nameOf(80) }) } },
     async (request) => {
       const { userId } = await deps.authenticate(request, "read");
       const owned = await getJob(pool, request.params.id);

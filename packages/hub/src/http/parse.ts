@@ -1,5 +1,13 @@
 import { GfeError } from "@gfe/protocol";
-import type { z } from "zod";
+import { z } from "zod";
+
+/** An id, cursor or code in an address: one of ours, or at least nothing that the database cannot read. */
+export const nameOf = (max: number) =>
+  z
+    .string()
+    .min(1)
+    .max(max)
+    .regex(/^[\x20-\x7e]*$/, "is not a name of ours");
 
 /** The checked body, or GfeError invalid_request that names the first field at fault. */
 export function parseBody<Schema extends z.ZodType>(schema: Schema, body: unknown): z.infer<Schema> {

@@ -49,6 +49,8 @@ export function createServer(options: ServerOptions): FastifyInstance {
     keepAliveTimeout: 75_000,
     forceCloseConnections: true,
   });
+  // Bodies are JSON: text is refused as what it is, not as JSON of a wrong shape.
+  app.removeContentTypeParser("text/plain");
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
 

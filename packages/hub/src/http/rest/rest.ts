@@ -9,6 +9,7 @@ import {
   jobSchema,
   jobStateSchema,
   type KeyScope,
+  labelSchema,
   ledgerEntrySchema,
   ledgerVerdictSchema,
   marketSnapshotSchema,
@@ -29,6 +30,7 @@ import { getJob, listJobs } from "../../jobs/job-queries.ts";
 import type { Live } from "../../live/live.ts";
 import { nodeView, type StoredNode } from "../../market/market-view.ts";
 import type { Registry } from "../../market/registry.ts";
+import { nameOf } from "../parse.ts";
 
 export interface RestDeps {
   accounts: Accounts;
@@ -56,9 +58,9 @@ export function webHeaders(request: FastifyRequest): Headers {
 
 const pageSchema = z.object({
   limit: z.coerce.number().int().min(1).max(200).default(50),
-  before: z.string().max(80).optional(),
+  before: nameOf(80).optional(),
 });
-const idSchema = z.object({ id: z.string().min(1).max(80) });
+const idSchema = z.object({ id: nameOf(80) });
 const tags = (tag: string, summary: string) => ({ tags: [tag], summary });
 
 export function registerRest(instance: FastifyInstance, deps: RestDeps): void {
@@ -330,7 +332,7 @@ export function registerRest(instance: FastifyInstance, deps: RestDeps): void {
 
 function registerDevice(instance: FastifyInstance, { accounts }: RestDeps): void {
   const app = instance.withTypeProvider<ZodTypeProvider>();
-  const params = z.object({ userCode: z.string().min(4).max(20) });
+  const params = z.object({ userCode: nameOf(20) });
 
   app.get(
     "/api/v1/device/:userCode",
@@ -363,9 +365,9 @@ function registerDevice(instance: FastifyInstance, { accounts }: RestDeps): void
   );
 
   const exchangeBody = z.object({
-    device_code: z.string().max(200),
-    client_id: z.string().max(80),
-    label: z.string().trim().min(1).max(80).default("agent"),
+    device_code: nameOf(200),
+    client_id: nameOf(80),
+    label: labelSchema.default("agent"),
   });
   app.post(
     "/api/v1/device/token",

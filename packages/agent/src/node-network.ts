@@ -4,6 +4,7 @@
  */
 import * as http from "node:http";
 import * as https from "node:https";
+import type { Duplex } from "node:stream";
 import { LINK_LIMITS } from "@gfe/protocol";
 import { WebSocket } from "ws";
 import type { HttpRequest, HttpResponse, Socket, SocketEvents } from "./host.ts";
@@ -82,7 +83,11 @@ export function dialNodeSocket(
   });
   let httpStatus: number | undefined;
   let failure = "";
-  socket.on("upgrade", (response) => response.socket.setNoDelay(true));
+  let gather = () => {};
+  socket.on("upgrade", (response) => {
+    response.socket.setNoDelay(true);
+    gather = createGatherer(response.socket);
+  });
   socket.on("unexpected-response", (_request, response) => {
     httpStatus = response.statusCode;
     failure = `the upgrade was answered with ${httpStatus}`;
@@ -104,13 +109,29 @@ export function dialNodeSocket(
   );
   return {
     send(data, written) {
-      if (socket.readyState === WebSocket.OPEN) socket.send(data, written && (() => written()));
-      else written?.();
+      if (socket.readyState !== WebSocket.OPEN) return written?.();
+      gather();
+      socket.send(data, written && (() => written()));
     },
     get bufferedBytes() {
       return socket.bufferedAmount;
     },
     close: (code, reason) => socket.close(code, reason.slice(0, 120)),
     terminate: () => socket.terminate(),
+  };
+}
+
+/** What is written to the socket until the end of this turn of the event loop goes out in one piece. */
+function createGatherer(socket: Duplex): () => void {
+  let gathering = false;
+  const end = () => {
+    gathering = false;
+    socket.uncork();
+  };
+  return () => {
+    if (gathering) return;
+    gathering = true;
+    socket.cork();
+    setImmediate(end);
   };
 }

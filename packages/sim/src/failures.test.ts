@@ -403,6 +403,28 @@ it("a slow reader holds its node back instead of filling the hub's memory", asyn
   node.fail(node.starts[0]!, "cancelled");
 }, 60_000);
 
+it("a caller whose credit ran out gets nothing of an answer that was begun in good faith", async () => {
+  await begin();
+  let spoken = 0;
+  const node = await join({
+    price: { ...PER_TOKEN, per_million_output: "0", per_request: "60000000" },
+    onStart(start, agent) {
+      agent.text(start.channel, "secret");
+      spoken++;
+      if (spoken === 1) void agent.done(start, 1);
+    },
+  });
+  expect((await chat()).status).toBe(200); // 40 credits are left, and the next is expected to be covered too
+  const answers = await Promise.all([chat(), chat({ stream: true })]);
+  for (const { status, body } of answers) {
+    expect(status).toBe(402);
+    expect(JSON.stringify(body)).not.toContain("secret");
+  }
+  expect(await world.available(consumer)).toBe(40n * CREDIT);
+  for (const { attempt } of node.starts.slice(1))
+    await node.frame((frame) => frame.type === "attempt.cancel" && frame.attempt === attempt);
+});
+
 it("a key's budget bounds what is spent through it, however many ask at once", async () => {
   await begin();
   await join({ price: { ...PER_TOKEN, per_million_output: "0", per_request: "1000000" } });

@@ -22,7 +22,7 @@ export interface DiscoveredModel {
   slots: number;
 }
 
-export type EngineAttempt = Pick<AttemptStart, "kind" | "model" | "body">;
+export type EngineAttempt = Pick<AttemptStart, "kind" | "model" | "body" | "whole">;
 
 /** Token counts in the engine's own words; anything not a count is dropped by the runner. */
 export interface EngineUsage {

@@ -244,6 +244,23 @@ describe("a stream", () => {
     expect(outcome).toMatchObject({ type: "done", usage: { outputTokens: 1 } });
   });
 
+  it("is asked for in one piece where nobody streams a short answer", async () => {
+    const { engine, server } = await engineOf("openai-compatible", {
+      "/v1/models": list("m"),
+      "/v1/chat/completions": {
+        choices: [{ index: 0, message: { role: "assistant", content: "Hello" }, finish_reason: "stop" }],
+      },
+    });
+    await engine.models();
+    const sink = collect();
+    const attempt = { kind: "chat", model: "m", body: { messages: [], max_tokens: 9 }, whole: true } as const;
+    await engine.run(attempt, sink, new AbortController().signal);
+    expect(sink.texts).toEqual(["Hello"]);
+    const sent = server.requests.at(-1)!.body;
+    expect(sent).not.toHaveProperty("stream");
+    expect(sent).not.toHaveProperty("stream_options");
+  });
+
   it("survives comments, carriage returns and cuts anywhere", async () => {
     const text = `: ping\r\n\r\nevent: message\r\ndata:${JSON.stringify(chunk({ content: "żó" }))}\r\n\r\ndata: ${JSON.stringify(chunk({}, "stop"))}\r\n\r\ndata: [DONE]\r\n\r\n`;
     const { sink, outcome } = await ask(async (_request, response) => {

@@ -108,7 +108,6 @@ function bodyOf(kind: OpenAiKind, attempt: EngineAttempt, model: ListedModel): R
     ...body,
     ...(repeatPenalty === undefined ? {} : { [penalty]: repeatPenalty }),
     model: model.id,
-    stream: true,
-    stream_options: { include_usage: true },
+    ...(attempt.whole ? {} : { stream: true, stream_options: { include_usage: true } }),
   };
 }

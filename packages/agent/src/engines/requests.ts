@@ -86,10 +86,11 @@ export const stopsOf = (stop: string | string[] | undefined): string[] =>
   stop === undefined ? [] : typeof stop === "string" ? [stop] : stop;
 
 const encoder = new TextEncoder();
+const messagesSchema = chatRequestSchema.pick({ messages: true });
 
 /** UTF-8 bytes of the text that an engine is given: what a count of input tokens is guessed from. */
 export function inputBytesOf(body: Record<string, unknown>): number {
-  const chat = chatRequestSchema.pick({ messages: true }).safeParse(body);
+  const chat = messagesSchema.safeParse(body);
   if (chat.success)
     return chat.data.messages.reduce((sum, { content }) => sum + encoder.encode(textOf(content)).length, 0);
   const texts = [body.prompt, body.input].flat().filter((text) => typeof text === "string");

@@ -169,9 +169,11 @@ function print(event: AgentEvent): void {
     case "joined":
       return console.log(`Joined as ${event.nodeId}. Waiting for work.`);
     case "attempt.started":
-      return console.log(`→ ${event.model} (${event.attempt})`);
+      return; // told when it ends
     case "attempt.ended":
-      return console.log(`← ${JSON.stringify(event)}`);
+      return console.log(
+        `${event.failure ? `✗ ${event.failure}` : "✓"} ${event.model}: ${event.inputTokens} + ${event.outputTokens} tokens in ${(event.durationMs / 1000).toFixed(1)} s`,
+      );
     case "disconnected":
       return console.log(`Disconnected: ${event.reason}`);
     case "waiting":

@@ -15,6 +15,11 @@ export const userAccount = (userId: string): string => `user:${userId}`;
 
 /** Settlements waiting for the database; above it, new holds are refused. */
 export const SETTLEMENT_BACKLOG_MAX = 20_000;
+/** How long a granted hold speaks for the next, and for how many accounts that is remembered. */
+const GRANT_SPEAKS_MS = 60_000;
+const GRANTS_REMEMBERED = 10_000;
+/** Holds of one account being written at once that a grant speaks for: what it could make nodes do for nothing. */
+const UNWRITTEN_MAX = 256;
 const RETRY_DELAY_MS = { first: 50, max: 5_000 };
 
 export interface HoldRequest {
@@ -38,6 +43,8 @@ export interface Settlement {
 export interface Billing {
   /** Reserves the cap of a job. Throws insufficient_quota, budget_exceeded or overloaded; nothing is held then. */
   hold(request: HoldRequest): Promise<void>;
+  /** Whether a hold on this account will most likely be granted: its last one was, a short while ago. */
+  expectsGrant(account: string): boolean;
   /** Pays provider and fee, returns the rest; charges nothing when the bill is zero. Resolves when durable or given up. */
   settle(settlement: Settlement): Promise<"settled" | "already_resolved" | "given_up">;
   /** Settlements not yet durable. */
@@ -53,8 +60,28 @@ export interface BillingOptions {
 
 export function createBilling({ ledger, now, random, log }: BillingOptions): Billing {
   let waiting = 0;
+  const granted = new Map<string, number>(); // account → until
+  const unwritten = new Map<string, number>();
 
   async function hold(request: HoldRequest): Promise<void> {
+    const { account } = request;
+    unwritten.set(account, (unwritten.get(account) ?? 0) + 1);
+    try {
+      await holdOnce(request);
+      granted.delete(account);
+      granted.set(account, now() + GRANT_SPEAKS_MS);
+      if (granted.size > GRANTS_REMEMBERED) granted.delete(granted.keys().next().value!);
+    } catch (error) {
+      granted.delete(account);
+      throw error;
+    } finally {
+      const left = unwritten.get(account)! - 1;
+      if (left > 0) unwritten.set(account, left);
+      else unwritten.delete(account);
+    }
+  }
+
+  async function holdOnce(request: HoldRequest): Promise<void> {
     if (waiting > SETTLEMENT_BACKLOG_MAX) throw new GfeError("overloaded", undefined, { retryAfterS: 5 });
     const result = await ledger
       .hold({
@@ -135,5 +162,8 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
     }
   }
 
-  return { hold, settle, backlog: () => waiting };
+  const expectsGrant = (account: string) =>
+    (granted.get(account) ?? 0) > now() && (unwritten.get(account) ?? 0) <= UNWRITTEN_MAX;
+
+  return { hold, expectsGrant, settle, backlog: () => waiting };
 }

@@ -3,7 +3,8 @@
  *
  *   (queued) ──slot──► held ──► attempt … attempt ──► settling ──► completed | failed | cancelled
  *
- * The hold and the row `running` are one write, the settlement and the ended row another. Before its first token a
+ * The hold and the row `running` are one write, the settlement and the ended row another. For a caller whose last hold
+ * was granted the first attempt does not wait for the hold: the answer does (see gate.ts). Before its first token a
  * failed attempt moves to the next-best node inside the same hold; after it, the job ends and pays for what was
  * delivered. A job ends exactly once: the ledger resolves its hold once, and the ended row goes with it.
  */
@@ -15,6 +16,7 @@ import type { Offer } from "../market/registry.ts";
 import { checkedUsage } from "../trust/receipts.ts";
 import { type AttemptEnd, type AttemptTimeouts, runAttempt } from "./attempt.ts";
 import type { Dispatcher } from "./dispatcher.ts";
+import { Gate } from "./gate.ts";
 import { type EndedAttempt, endedRider, runningRider } from "./records.ts";
 import type { Lease, SlotQueue } from "./slot-queue.ts";
 import type { FlowControl, JobOutcome, JobRequest, JobSink, Jobs } from "./types.ts";
@@ -23,6 +25,8 @@ import type { FlowControl, JobOutcome, JobRequest, JobSink, Jobs } from "./types
 export const ATTEMPTS_MAX = 3;
 /** Output tokens when the caller names no bound. */
 export const DEFAULT_OUTPUT_TOKENS = 4096;
+/** An answer that nobody streams and that has at most so many tokens may be asked of the engine in one piece. */
+export const WHOLE_TOKENS_MAX = 128;
 /** A hold outlives its job's total time by this much, so that a settlement can be tried again. */
 export const HOLD_MARGIN_MS = 10 * 60_000;
 /** How long a caller waits for its settlement to be durable; it goes on being tried after that. */
@@ -78,7 +82,8 @@ export function createJobs(options: JobsOptions): Jobs {
   const { queue, billing, dispatcher, limits, nowMs, events } = options;
   let active = 0;
   let draining = false;
-  const cancelAll = new AbortController();
+  /** One for each job that runs: the caller's hanging up, a refused hold and the end of a drain stop it alike. */
+  const stops = new Set<AbortController>();
   let onIdle: (() => void) | null = null;
 
   async function run(
@@ -89,33 +94,69 @@ export function createJobs(options: JobsOptions): Jobs {
   ): Promise<JobOutcome> {
     if (draining) throw new GfeError("shutting_down", undefined, { retryAfterS: 5 });
     active++;
+    const stop = new AbortController();
+    stops.add(stop);
+    const onLeave = () => stop.abort();
+    if (callerSignal.aborted) onLeave();
+    callerSignal.addEventListener("abort", onLeave, { once: true });
     try {
-      const signal = AbortSignal.any([callerSignal, cancelAll.signal]);
       const wish = wishOf(request);
-      const lease = await queue.acquire(wish, limits.queueWaitMs, signal);
+      const lease = await queue.acquire(wish, limits.queueWaitMs, stop.signal);
       try {
-        const job = await hold(request, wish, lease.offer);
-        const ending = await attempts(job, lease, sink, signal, flow);
-        return await conclude(job, ending);
+        return await runHeld(beginning(request, wish, lease.offer), lease, sink, stop, flow);
       } finally {
         lease.release();
       }
     } finally {
+      callerSignal.removeEventListener("abort", onLeave);
+      stops.delete(stop);
       if (--active === 0) onIdle?.();
     }
   }
 
-  async function hold(request: JobRequest, wish: Wish, offer: Offer): Promise<Running> {
+  async function runHeld(
+    job: Running,
+    lease: Lease,
+    sink: JobSink,
+    stop: AbortController,
+    flow?: FlowControl,
+  ): Promise<JobOutcome> {
+    const held = hold(job, lease.offer);
+    if (!billing.expectsGrant(job.request.payer.account)) {
+      await held;
+      return conclude(job, await attempts(job, lease, sink, stop.signal, flow));
+    }
+    const gate = new Gate(sink, flow);
+    held.then(
+      () => gate.open(),
+      () => stop.abort(),
+    );
+    const ending = await attempts(job, lease, gate, stop.signal, gate);
+    await held;
+    return conclude(job, ending);
+  }
+
+  function beginning(request: JobRequest, wish: Wish, offer: Offer): Running {
     const startedAtMs = nowMs();
-    const jobId = newJobId(startedAtMs);
-    const quote = quoteFor(request, offer);
-    const deadlineAtMs = startedAtMs + limits.totalMs;
+    return {
+      jobId: newJobId(startedAtMs),
+      request,
+      wish,
+      quote: quoteFor(request, offer),
+      startedAtMs,
+      deadlineAtMs: startedAtMs + limits.totalMs,
+      tried: [],
+    };
+  }
+
+  async function hold(job: Running, offer: Offer): Promise<void> {
+    const { jobId, request, quote } = job;
     await billing.hold({
       jobId,
       account: request.payer.account,
       budgetAccount: request.payer.budgetAccount,
       amountMicro: quote.capMicro,
-      expiresAt: new Date(deadlineAtMs + HOLD_MARGIN_MS),
+      expiresAt: new Date(job.deadlineAtMs + HOLD_MARGIN_MS),
       rider: runningRider({
         id: jobId,
         consumerId: request.payer.userId,
@@ -126,7 +167,7 @@ export function createJobs(options: JobsOptions): Jobs {
         providerId: offer.node.ownerId,
         quote,
         hubId: options.hubId,
-        createdAt: new Date(startedAtMs),
+        createdAt: new Date(job.startedAtMs),
       }),
     });
     events.changed({
@@ -135,7 +176,6 @@ export function createJobs(options: JobsOptions): Jobs {
       providerId: offer.node.ownerId,
       state: "running",
     });
-    return { jobId, request, wish, quote, startedAtMs, deadlineAtMs, tried: [] };
   }
 
   /** Tries nodes until one delivers something, the caller leaves, or none is left. */
@@ -183,6 +223,7 @@ export function createJobs(options: JobsOptions): Jobs {
         kind: job.request.kind,
         model: job.request.model,
         body: engineBody(job.request, offer),
+        ...(isShortWhole(job.request, offer) ? { whole: true } : {}),
         deadline_ms: Math.max(1, Math.round(job.deadlineAtMs - startedAtMs)),
       },
       sink,
@@ -254,7 +295,7 @@ export function createJobs(options: JobsOptions): Jobs {
           if (active === 0) resolve();
         });
       await withinMs(idle(), graceMs);
-      cancelAll.abort();
+      for (const stop of stops) stop.abort();
       await withinMs(idle(), limits.receiptMs + SETTLE_WAIT_MS);
     },
   };
@@ -289,6 +330,9 @@ function engineBody(request: JobRequest, { offer }: Offer): Record<string, unkno
   if (request.kind === "embedding") return request.body;
   return { ...request.body, max_tokens: outputTokensMax(request, offer.context_length) };
 }
+
+const isShortWhole = (request: JobRequest, { offer }: Offer): boolean =>
+  request.whole && outputTokensMax(request, offer.context_length) * request.choices <= WHOLE_TOKENS_MAX;
 
 function tried(ending: Ending, bill: Bill | null, endedAtMs: number): EndedAttempt {
   const { end, offer, attemptId, startedAtMs } = ending;

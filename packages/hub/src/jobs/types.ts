@@ -23,6 +23,8 @@ export interface JobRequest {
   inputTokensMax: number;
   /** What the caller asked for, if it did. */
   maxOutputTokens?: number;
+  /** The caller takes nothing before the end. */
+  whole: boolean;
   /** Choices asked for (`n`). */
   choices: number;
   /** Capabilities that a node must have. */

@@ -94,15 +94,21 @@ export function createLink(options: LinkOptions): Link {
     if ((byToken.get(principal.tokenId)?.size ?? 0) >= SOCKETS_PER_TOKEN_MAX)
       return refuseUpgrade(socket, 429, "Too Many Requests");
     sockets.handleUpgrade(request, socket, head, (webSocket) =>
-      greet(webSocket, principal, () => options.authenticate(token)),
+      greet(webSocket, socket, principal, () => options.authenticate(token)),
     );
   }
 
-  function greet(socket: WebSocket, principal: AgentPrincipal, recheck: () => Promise<unknown>): void {
+  function greet(
+    socket: WebSocket,
+    raw: Duplex,
+    principal: AgentPrincipal,
+    recheck: () => Promise<unknown>,
+  ): void {
     const nonce = randomToken(32);
     let entry: Joined | null = null;
     const session: Session = new Session(
       socket,
+      raw,
       {
         hello(frame) {
           // A token revoked while this socket was being opened was not yet known to be its.

@@ -7,6 +7,8 @@
  * Nothing an agent sends can touch another agent's attempts: attempts and channels are looked up in this session only.
  * A frame that is malformed is refused and counted; at the bound the socket is closed.
  */
+
+import type { Duplex } from "node:stream";
 import {
   type AgentFrame,
   type AttemptFailure,
@@ -25,6 +27,9 @@ const ENDED_REMEMBERED = 1024;
 /** Bytes queued towards one agent; above it the agent is taken for gone. */
 const SEND_BUFFER_MAX = 32 * 1024 * 1024;
 
+/** Frames of one turn that wait for one another; more would keep the agent idle while the hub is at work. */
+const GATHERED_MAX = 8;
+
 export interface SessionEvents {
   hello(frame: Extract<AgentFrame, { type: "hello" }>): void;
   announced(frame: Extract<AgentFrame, { type: "announce" }>): void;
@@ -42,6 +47,8 @@ interface LiveAttempt {
 
 export class Session {
   readonly #socket: WebSocket;
+  readonly #raw: Duplex;
+  #gathered = 0;
   readonly #events: SessionEvents;
   readonly #byId = new Map<string, LiveAttempt>();
   readonly #byChannel = new Map<number, LiveAttempt>();
@@ -55,8 +62,10 @@ export class Session {
   #handshake: NodeJS.Timeout | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
 
-  constructor(socket: WebSocket, events: SessionEvents, nowMs: () => number) {
+  /** `raw` is what the socket writes to. */
+  constructor(socket: WebSocket, raw: Duplex, events: SessionEvents, nowMs: () => number) {
     this.#socket = socket;
+    this.#raw = raw;
     this.#events = events;
     this.#nowMs = nowMs;
     this.#lastHeardMs = nowMs();
@@ -73,7 +82,22 @@ export class Session {
   send(frame: HubFrame): void {
     if (this.#closed) return;
     if (this.#socket.bufferedAmount > SEND_BUFFER_MAX) return void this.#socket.terminate();
+    this.#gather();
     this.#socket.send(JSON.stringify(frame));
+  }
+
+  /** The frames of one turn of the event loop go out together: under load many attempts start in one. */
+  #gather(): void {
+    if (this.#gathered++ === 0) {
+      this.#raw.cork();
+      setImmediate(() => {
+        this.#gathered = 0;
+        this.#raw.uncork();
+      });
+    } else if (this.#gathered % GATHERED_MAX === 0) {
+      this.#raw.uncork();
+      this.#raw.cork();
+    }
   }
 
   /** The node was admitted: heartbeats start, attempts may run. */

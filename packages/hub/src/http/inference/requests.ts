@@ -22,6 +22,7 @@ export function chatRequest(body: ChatBody, payer: Payer): JobRequest {
       body.messages.length * TEMPLATE_TOKENS.perMessage +
       TEMPLATE_TOKENS.around,
     ...(maxOutputTokens === undefined ? {} : { maxOutputTokens }),
+    whole: body.stream !== true,
     choices: body.n ?? 1,
     needs: chatNeeds(body, measured.images > 0),
   };
@@ -37,6 +38,7 @@ export function completionRequest(body: CompletionBody, payer: Payer): JobReques
     inputBytes: bytes,
     inputTokensMax: bytes + TEMPLATE_TOKENS.around,
     ...(body.max_tokens == null ? {} : { maxOutputTokens: body.max_tokens }),
+    whole: body.stream !== true,
     choices: body.n ?? 1,
     needs: ["completion", ...((body.n ?? 1) > 1 ? ["multiple_choices"] : [])],
   };
@@ -52,6 +54,7 @@ export function embeddingsRequest(body: EmbeddingsBody, payer: Payer): JobReques
     payer,
     inputBytes: bytes,
     inputTokensMax: bytes + inputs.length * TEMPLATE_TOKENS.perMessage,
+    whole: true,
     choices: 1,
     needs: ["embedding"],
   };

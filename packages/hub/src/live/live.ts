@@ -1,7 +1,8 @@
 /**
  * Live numbers over one SSE stream: a snapshot, then deltas, replayed after a gap. An event is encoded once and written
  * to all who may see it: everyone, or one user. Ids are `<hub start>-<number>`: a reader that comes back with one of
- * ours, not too old, gets what it missed; any other gets a fresh snapshot.
+ * ours, not too old, gets what it missed; any other gets a fresh snapshot. A user's own events are made only while
+ * somebody looks, and for a while after: a gap that is longer is not replayed either.
  */
 import type { ServerResponse } from "node:http";
 import { GfeError, type LiveEvent, type LiveStats, type MarketModel, randomToken } from "@gfe/protocol";
@@ -17,6 +18,8 @@ export const LIVE_LIMITS = {
   connectionsPerReader: 20,
   /** Bytes waiting for one reader; above it the reader is cut off and comes back with its last id. */
   bufferBytes: 1024 * 1024,
+  /** How long a user's events are still made after its last reader left. */
+  absenceMs: 120_000,
   /** At most so often are stats and models told. */
   tickMs: 500,
 } as const;
@@ -25,6 +28,14 @@ interface Reader {
   response: ServerResponse;
   userId: string | null;
   address: string;
+}
+
+/** A user whose events are made. */
+interface Watched {
+  /** All its events above this number are there for replay, if not too old. */
+  sinceSeq: number;
+  readers: number;
+  leftAtMs: number;
 }
 
 interface Sent {
@@ -45,7 +56,7 @@ export interface Live {
     },
   ): void;
   publish(event: LiveEvent, userId: string | null): void;
-  /** Whether anybody is looking at this user's events: else they need not be made. */
+  /** Whether anybody is looking at this user's events, or was until a moment ago: else they need not be made. */
   hasReaders(userId: string): boolean;
   /** Output tokens that were relayed; cheap enough for the hot path. */
   tokens(count: number): void;
@@ -56,9 +67,14 @@ export interface Live {
   close(): void;
 }
 
-export function createLive(registry: Registry, totals: JobTotals): Live {
+export function createLive(
+  registry: Registry,
+  totals: JobTotals,
+  nowMs: () => number = () => performance.now(),
+): Live {
   const boot = randomToken(6).replaceAll("-", "_");
   const readers = new Set<Reader>();
+  const watched = new Map<string, Watched>();
   const replay: Sent[] = [];
   let seq = 0;
   let tokensInTick = 0;
@@ -101,8 +117,26 @@ export function createLive(registry: Registry, totals: JobTotals): Live {
     const match = /^([\w]+)-(\d+)$/.exec(lastEventId ?? "");
     if (!match || match[1] !== boot) return null;
     const last = Number(match[2]);
+    if (userId !== null && last < (watched.get(userId)?.sinceSeq ?? Number.POSITIVE_INFINITY)) return null;
     if (last > seq || last < (replay[0]?.seq ?? 1) - 1) return null;
     return replay.filter((sent) => sent.seq > last && (sent.userId === null || sent.userId === userId));
+  }
+
+  function watch(userId: string): void {
+    const known = watched.get(userId);
+    if (known) known.readers++;
+    else watched.set(userId, { sinceSeq: seq, readers: 1, leftAtMs: 0 });
+  }
+
+  function unwatch(userId: string): void {
+    const known = watched.get(userId);
+    if (known && --known.readers === 0) known.leftAtMs = nowMs();
+  }
+
+  function forgetAbsent(): void {
+    const since = nowMs() - LIVE_LIMITS.absenceMs;
+    for (const [userId, { readers, leftAtMs }] of watched)
+      if (readers === 0 && leftAtMs < since) watched.delete(userId);
   }
 
   const unsubscribe = registry.onChange(() => {
@@ -126,6 +160,7 @@ export function createLive(registry: Registry, totals: JobTotals): Live {
     }
   }, LIVE_LIMITS.tickMs);
   const beating = setInterval(() => {
+    forgetAbsent();
     for (const reader of readers) write(reader, ": heartbeat\n\n");
   }, LIVE_LIMITS.heartbeatMs);
   ticking.unref();
@@ -152,10 +187,14 @@ export function createLive(registry: Registry, totals: JobTotals): Live {
         write(reader, encode({ type: "snapshot", market, balance_micro: balanceMicro }, seq));
       }
       readers.add(reader);
-      response.once("close", () => readers.delete(reader));
+      if (userId !== null) watch(userId);
+      response.once("close", () => {
+        readers.delete(reader);
+        if (userId !== null) unwatch(userId);
+      });
     },
     publish,
-    hasReaders: (userId) => [...readers].some((reader) => reader.userId === userId),
+    hasReaders: (userId) => watched.has(userId),
     tokens(count) {
       tokensInTick += count;
     },

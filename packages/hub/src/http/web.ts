@@ -6,13 +6,14 @@ import { GfeError } from "@gfe/protocol";
 import type { FastifyInstance } from "fastify";
 
 const DIST = fileURLToPath(new URL("../../../web/dist/", import.meta.url));
-const NOT_PAGES = /^\/(api|v1|agent|docs|openapi\.json|metrics|healthz|readyz)(\/|$|\?)/;
+const NOT_PAGES = /^\/(api|v1|agent|docs|openapi\.json|metrics|healthz|readyz|assets)(\/|$|\?)/;
 
-export async function registerWeb(app: FastifyInstance): Promise<void> {
-  const built = existsSync(`${DIST}index.html`);
+/** `dist` is the folder of the built dashboard, with a slash at its end. */
+export async function registerWeb(app: FastifyInstance, dist: string = DIST): Promise<void> {
+  const built = existsSync(`${dist}index.html`);
   if (built) {
     await app.register(fastifyStatic, {
-      root: DIST,
+      root: dist,
       setHeaders(response, path) {
         // Asset names carry their hash; the page that names them must be asked for each time.
         response.header(

@@ -9,8 +9,8 @@ export interface Child {
 }
 
 const START_TIMEOUT_MS = 60_000;
-/** For a look inside: GFE_BENCH_NODE_ARGS="--cpu-prof --cpu-prof-dir=/tmp/profiles". */
-export const nodeArguments: readonly string[] = process.env.GFE_BENCH_NODE_ARGS?.split(" ") ?? [];
+/** For a look inside: BENCH_NODE_ARGS="--cpu-prof --cpu-prof-dir=/tmp/profiles". */
+export const nodeArguments: readonly string[] = process.env.BENCH_NODE_ARGS?.split(" ") ?? [];
 
 /** Starts `node args…` and resolves once `ready` answers at its port. */
 export async function startChild(

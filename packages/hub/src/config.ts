@@ -19,6 +19,7 @@ export interface Config {
   logLevel: "fatal" | "error" | "warn" | "info" | "debug" | "silent";
   bodyLimitBytes: number;
   trustedProxies: string[];
+  trustedOrigins: string[];
   queueMax: number;
   queueWaitMs: number;
   firstTokenTimeoutMs: number;
@@ -164,6 +165,18 @@ export const configVariables: Variable[] = [
       ),
   },
   {
+    name: "GFE_TRUSTED_ORIGINS",
+    meaning: "Origins beside the hub's own, separated by commas, from whose pages people may act",
+    default: "",
+    schema: z
+      .string()
+      .transform(listOf)
+      .refine(
+        (parts) => parts.every((part) => URL.canParse(part) && new URL(part).origin === part),
+        "must be origins such as https://app.example.org",
+      ),
+  },
+  {
     name: "GFE_QUEUE_MAX",
     meaning: "Requests that may wait for a slot",
     default: "1000",
@@ -243,6 +256,7 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     logLevel: text("GFE_LOG_LEVEL") as Config["logLevel"],
     bodyLimitBytes: integer("GFE_BODY_LIMIT_BYTES"),
     trustedProxies: values.get("GFE_TRUSTED_PROXIES") as string[],
+    trustedOrigins: values.get("GFE_TRUSTED_ORIGINS") as string[],
     queueMax: integer("GFE_QUEUE_MAX"),
     queueWaitMs: integer("GFE_QUEUE_WAIT_MS"),
     firstTokenTimeoutMs: integer("GFE_FIRST_TOKEN_TIMEOUT_MS"),
@@ -283,7 +297,6 @@ const ELSEWHERE = new Set([
   "GFE_TEST_DATABASE_URL",
   "GFE_TEST_MODEL",
   "GFE_DEV_HUB",
-  "GFE_DEV_ORIGIN",
   "GFE_SESSION",
   "GFE_DOWNLOAD",
 ]);

@@ -114,7 +114,7 @@ async function serve(
         new URL(baseUrl).origin,
         `http://localhost:${port}`,
         `http://127.0.0.1:${port}`,
-        ...(process.env.GFE_DEV_ORIGIN ?? "").split(",").filter(Boolean),
+        ...config.trustedOrigins,
       ]),
     ],
     loginsMax: config.loginsMax,

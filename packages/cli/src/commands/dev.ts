@@ -47,7 +47,7 @@ export function addDev(program: Command): void {
             env: {
               GFE_DATA_DIR: process.env.GFE_DATA_DIR ?? `${ROOT}.gfe/dev`,
               PORT: port,
-              GFE_DEV_ORIGIN: `http://localhost:${WEB_PORT},http://127.0.0.1:${WEB_PORT}`,
+              GFE_TRUSTED_ORIGINS: `http://localhost:${WEB_PORT},http://127.0.0.1:${WEB_PORT}`,
               GFE_LOGINS_MAX: "100",
             },
           },

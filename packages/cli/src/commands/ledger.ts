@@ -10,7 +10,11 @@ export function addLedger(program: Command): void {
     .command("verify")
     .description("recompute every invariant from the rows; exit status 1 where one is broken")
     .option("--hub <url>", "ask a running hub (an operator's session is needed) instead of the database")
-    .option("--session <token>", "session token of an operator, for --hub", process.env.GFE_SESSION)
+    .option(
+      "--session <token>",
+      "an operator's session, for --hub: what POST /api/auth/sign-in/email answers in its header set-auth-token (or GFE_SESSION)",
+      process.env.GFE_SESSION,
+    )
     .option("--json", "one JSON object")
     .addHelpText(
       "after",

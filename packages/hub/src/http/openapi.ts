@@ -3,6 +3,82 @@ import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import type { FastifyInstance } from "fastify";
 import { jsonSchemaTransform } from "fastify-type-provider-zod";
+import { type RouteDoc, routeDocs } from "./route-docs.ts";
+import { isOpenAi } from "./server.ts";
+
+/** The page's own: the plug-in's would send browsers to HTTPS, which a hub in a local network has not. */
+const PAGE_POLICY =
+  "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
+
+const text = { type: "string" };
+/** What errors.ts makes of a fault, on /v1 and elsewhere. */
+const errorSchemas = {
+  OpenAiError: {
+    type: "object",
+    required: ["error"],
+    properties: {
+      error: {
+        type: "object",
+        required: ["message", "type", "param", "code"],
+        properties: { message: text, type: text, param: { type: ["string", "null"] }, code: text },
+      },
+    },
+  },
+  Problem: {
+    type: "object",
+    description: "RFC 9457",
+    required: ["type", "title", "status", "detail", "code"],
+    properties: {
+      type: { type: "string", format: "uri" },
+      title: text,
+      status: { type: "integer" },
+      detail: text,
+      code: text,
+      param: { ...text, description: "The field at fault" },
+    },
+  },
+} as const;
+
+type TransformArguments = Parameters<typeof jsonSchemaTransform>[0];
+
+/** Adds what route-docs.ts says, and what is true of all routes. */
+function transform(given: TransformArguments): ReturnType<typeof jsonSchemaTransform> {
+  const method = [given.route.method].flat()[0]!;
+  const { body, response, open }: RouteDoc = routeDocs[`${method} ${given.url}`] ?? {};
+  const schema = {
+    ...given.schema,
+    ...(body ? { body } : {}),
+    ...(response ? { response } : {}),
+    ...(open ? { security: [] } : {}),
+    operationId: operationId(method, given.url),
+  };
+  const transformed = jsonSchemaTransform({ ...given, schema } as TransformArguments);
+  return { ...transformed, url: transformed.url.replace("*", ":model") };
+}
+
+/** `GET /api/v1/jobs/:id` → `getApiV1JobsId`. */
+function operationId(method: string, url: string): string {
+  const words = url.replace("*", "model").match(/[A-Za-z0-9]+/g) ?? [];
+  return method.toLowerCase() + words.map((word) => word[0]!.toUpperCase() + word.slice(1)).join("");
+}
+
+interface Operation {
+  responses?: Record<string, object>;
+  parameters?: { name: string }[];
+}
+
+/** Every operation may fail, in the dialect of its address. */
+function withErrors<Document extends { paths?: object }>(document: Document): Document {
+  for (const [path, item] of Object.entries(document.paths ?? {}) as [string, Record<string, Operation>][]) {
+    const [type, name] = isOpenAi(path)
+      ? ["application/json", "OpenAiError"]
+      : ["application/problem+json", "Problem"];
+    const content = { [type]: { schema: { $ref: `#/components/schemas/${name}` } } };
+    for (const operation of Object.values(item))
+      operation.responses = { ...operation.responses, default: { description: "What went wrong", content } };
+  }
+  return document;
+}
 
 /** Must be registered before the routes it describes. */
 export async function registerOpenApi(app: FastifyInstance, version: string): Promise<void> {
@@ -20,11 +96,14 @@ export async function registerOpenApi(app: FastifyInstance, version: string): Pr
           key: { type: "http", scheme: "bearer", description: "An API key: gfe_sk_…" },
           session: { type: "apiKey", in: "cookie", name: "gfe.session_token" },
         },
+        schemas: errorSchemas as never,
       },
       security: [{ key: [] }, { session: [] }],
     },
-    transform: jsonSchemaTransform,
+    transform,
+    transformObject: (given) =>
+      "openapiObject" in given ? withErrors(given.openapiObject) : given.swaggerObject,
   });
-  await app.register(swaggerUi, { routePrefix: "/docs", staticCSP: true });
+  await app.register(swaggerUi, { routePrefix: "/docs", staticCSP: PAGE_POLICY });
   app.get("/openapi.json", { schema: { hide: true } }, async () => app.swagger());
 }

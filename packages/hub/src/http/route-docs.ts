@@ -1,0 +1,189 @@
+/**
+ * What the routes' own schemas do not say, for the OpenAPI document only: nothing here checks a request or shapes an
+ * answer. Bodies of /v1 are checked by hand (parse.ts), after the key and off Fastify's way; their schemas are the same.
+ */
+import { z } from "zod";
+import { chatBodySchema, completionBodySchema, embeddingsBodySchema } from "./inference/schemas.ts";
+
+type Content = { description: string; content: Record<string, { schema: z.ZodType }> };
+export interface RouteDoc {
+  body?: z.ZodType;
+  response?: Record<number, z.ZodType | Content>;
+  /** Answers without credentials. */
+  open?: true;
+}
+
+const micro = z.string().regex(/^-?\d+$/);
+const nothing = { 204: z.null().describe("Done") };
+
+const usage = z.looseObject({
+  prompt_tokens: z.int(),
+  completion_tokens: z.int(),
+  total_tokens: z.int(),
+});
+const paid = z
+  .object({
+    job_id: z.string(),
+    node_id: z.string().nullable(),
+    node_name: z.string().nullable(),
+    cost_micro: micro,
+    fee_micro: micro,
+    cost_credits: z.string(),
+  })
+  .describe("What it cost, and who gave the answer");
+const head = { id: z.string(), created: z.int(), model: z.string() };
+const finish = z.enum(["stop", "length", "tool_calls", "content_filter", "function_call"]);
+const message = z.looseObject({
+  role: z.literal("assistant"),
+  content: z.string().nullable(),
+  reasoning_content: z.string().optional(),
+});
+const chatAnswer = z.object({
+  ...head,
+  object: z.literal("chat.completion"),
+  choices: z.array(z.looseObject({ index: z.int(), message, finish_reason: finish })),
+  usage,
+  x_gfe: paid,
+});
+const chatChunk = z.object({
+  ...head,
+  object: z.literal("chat.completion.chunk"),
+  choices: z.array(
+    z.looseObject({ index: z.int(), delta: message.partial(), finish_reason: finish.nullable() }),
+  ),
+  usage: usage.nullable().optional(),
+  x_gfe: paid.optional(),
+});
+const completionAnswer = z.object({
+  ...head,
+  object: z.literal("text_completion"),
+  choices: z.array(z.looseObject({ index: z.int(), text: z.string(), finish_reason: finish.nullable() })),
+  usage: usage.nullable().optional(),
+  x_gfe: paid.optional(),
+});
+const embeddingsAnswer = z.object({
+  object: z.literal("list"),
+  model: z.string(),
+  data: z.array(
+    z.object({
+      object: z.literal("embedding"),
+      index: z.int(),
+      embedding: z.union([z.array(z.number()), z.base64()]),
+    }),
+  ),
+  usage: z.object({ prompt_tokens: z.int(), total_tokens: z.int() }),
+  x_gfe: paid,
+});
+const model = z.looseObject({ id: z.string(), object: z.literal("model"), created: z.int() });
+
+/** The whole answer, or chunks of it as server-sent events that end with `data: [DONE]`. */
+const wholeOrStream = (whole: z.ZodType, chunk: z.ZodType): Content => ({
+  description: "The answer; with `stream`, its chunks as events, then `data: [DONE]`",
+  content: { "application/json": { schema: whole }, "text/event-stream": { schema: chunk } },
+});
+const plain = (description: string, type: string): Content => ({
+  description,
+  content: { [type]: { schema: z.string() } },
+});
+
+const credits = z.string().describe("Credits, as a decimal");
+const submittedJob = z.object({
+  id: z.string(),
+  model: z.string(),
+  status: z.enum(["pending", "running", "completed", "failed"]),
+  prompt: z.string().nullable(),
+  result: z.string().nullable(),
+  error: z.string().nullable(),
+  cost: credits,
+  node: z.string().nullable(),
+  created_at: z.iso.datetime(),
+  completed_at: z.iso.datetime().nullable(),
+});
+const earned = { earnings: credits, jobs: z.int() };
+const providerStats = z.object({
+  days: z.int(),
+  total_earnings: credits,
+  total_jobs_served: z.int(),
+  period_earnings: credits,
+  period_jobs_served: z.int(),
+  active_nodes: z.int(),
+  total_nodes: z.int(),
+  earnings_by_day: z.array(z.object({ date: z.iso.date(), ...earned })),
+  earnings_by_model: z.array(z.object({ model: z.string(), ...earned })),
+  consumer: z.object({ total_jobs: z.int(), total_spent: credits }),
+  balance: credits,
+  transactions: z.array(
+    z.object({ id: z.string(), amount: credits, type: z.string(), created_at: z.iso.datetime() }),
+  ),
+});
+
+/** By method and address, as the routes are registered. */
+export const routeDocs: Record<string, RouteDoc> = {
+  "POST /v1/chat/completions": {
+    body: chatBodySchema,
+    response: { 200: wholeOrStream(chatAnswer, chatChunk) },
+  },
+  "POST /v1/completions": {
+    body: completionBodySchema,
+    response: { 200: wholeOrStream(completionAnswer, completionAnswer) },
+  },
+  "POST /v1/embeddings": { body: embeddingsBodySchema, response: { 200: embeddingsAnswer } },
+  "GET /v1/models": {
+    open: true,
+    response: { 200: z.object({ object: z.literal("list"), data: z.array(model) }) },
+  },
+  "GET /v1/models/*": { open: true, response: { 200: model } },
+
+  "GET /healthz": { open: true, response: { 200: z.object({ status: z.literal("ok") }) } },
+  "GET /readyz": {
+    open: true,
+    response: {
+      200: z.object({ status: z.literal("ready") }),
+      503: z.object({ status: z.enum(["draining", "database unreachable"]) }),
+    },
+  },
+  "GET /metrics": { open: true, response: { 200: plain("Prometheus' text format", "text/plain") } },
+
+  "GET /api/v1/config": { open: true },
+  "GET /api/v1/market": { open: true },
+  "GET /api/v1/live": {
+    open: true,
+    response: {
+      200: plain(
+        "Events `snapshot`, `stats`, `models`; signed in also `job`, `balance` and `node`, one's own",
+        "text/event-stream",
+      ),
+    },
+  },
+  "DELETE /api/v1/keys/:id": { response: nothing },
+  "DELETE /api/v1/agent-tokens/:id": { response: nothing },
+  "POST /api/v1/device/:userCode": { response: nothing },
+  "POST /api/v1/device/token": { open: true },
+
+  "GET /api/computing/models/": {
+    open: true,
+    response: {
+      200: z.object({
+        models: z.array(z.object({ name: z.string(), providers: z.int(), nodes: z.int() })),
+        total_nodes: z.int(),
+      }),
+    },
+  },
+  "GET /api/computing/stats/": {
+    open: true,
+    response: {
+      200: z.object({
+        active_nodes: z.int(),
+        total_jobs: z.int(),
+        completed_jobs: z.int(),
+        available_models: z.int(),
+      }),
+    },
+  },
+  "POST /api/computing/submit-job/": {
+    response: { 201: z.object({ status: z.literal("submitted"), job_id: z.string() }) },
+  },
+  "GET /api/computing/jobs/": { response: { 200: z.array(submittedJob) } },
+  "GET /api/computing/jobs/:id/": { response: { 200: submittedJob } },
+  "GET /api/computing/provider-stats/": { response: { 200: providerStats } },
+};

@@ -11,8 +11,8 @@ export function addConfig(program: Command): void {
     .action(
       reporting(async ({ json }: { json?: boolean }) => {
         const result = parseConfig(process.env);
+        const { warnings } = result;
         const problems = result.ok ? [] : result.problems;
-        const warnings = result.ok ? result.warnings : [];
         const variables = configVariables.map(({ name, meaning, default: fallback, secret }) => ({
           name,
           value: secret && process.env[name] ? "(set)" : (process.env[name] ?? fallback),

@@ -34,14 +34,16 @@ export function addLedger(program: Command): void {
 
 async function askHub(url: string, session: string | undefined): Promise<Verdict> {
   if (!session) throw new Failure("--hub needs --session or GFE_SESSION: the token of an operator's session");
+  if (!/^https?:\/\//.test(url) || !URL.canParse(url)) throw new Failure(`${url} is not an http(s) address`);
   const response = await fetch(new URL("/api/v1/ledger/verify", url), {
     headers: { authorization: `Bearer ${session}` },
+  }).catch((cause: Error) => {
+    throw new Error(`the hub at ${url} cannot be reached`, { cause: cause.cause ?? cause });
   });
-  if (!response.ok)
-    throw new Failure(
-      `the hub answered ${response.status}: ${((await response.json()) as { detail?: string }).detail ?? ""}`,
-    );
-  return (await response.json()) as Verdict;
+  const body = (await response.json().catch(() => ({}))) as Partial<Verdict> & { detail?: string };
+  if (!response.ok || !body.checks)
+    throw new Failure(`the hub answered ${response.status}: ${body.detail ?? "not as a hub does"}`);
+  return body as Verdict;
 }
 
 async function readDatabase(): Promise<Verdict> {

@@ -13,7 +13,7 @@ import {
   startAgent,
 } from "@gfe/agent";
 import type { PriceWire } from "@gfe/protocol";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import { Failure, reporting } from "../failure.ts";
 
 interface UpOptions {
@@ -193,12 +193,12 @@ function print(event: AgentEvent): void {
 
 function positive(text: string): number {
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new Failure(`${text} is not a whole number above zero`);
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError(`${text} is not a whole number above zero`);
   return value;
 }
 
 function toPrice(text: string): PriceWire {
   const parsed = parsePrice(text);
-  if (parsed.type === "invalid") throw new Failure(parsed.message);
+  if (parsed.type === "invalid") throw new InvalidArgumentError(parsed.message);
   return parsed.price;
 }

@@ -1,0 +1,85 @@
+import { describe, expect, test } from "vitest";
+import { gfe } from "./testing/gfe.ts";
+
+describe("--help", () => {
+  test.concurrent.each<[string, string[]]>([
+    ["", ["hub", "up", "chat", "models", "ledger", "config", "demo", "dev", "--version"]],
+    ["hub", ["--no-build", "gfe config check", "PORT=9000"]],
+    [
+      "up",
+      [
+        "--hub",
+        "--token",
+        "--model-path",
+        "--engine",
+        "--no-detect",
+        "--slots",
+        "--name",
+        "--price",
+        "--json",
+      ],
+    ],
+    ["chat", ["--hub", "--key", "--model", "--json", "GFE_API_KEY"]],
+    ["models", ["--hub", "--json"]],
+    ["ledger", ["verify"]],
+    ["ledger verify", ["--hub", "--session", "--json", "DATABASE_URL"]],
+    ["config", ["check"]],
+    ["config check", ["--json", "exit status 1"]],
+    ["demo", ["--stay", "--download"]],
+    ["dev", ["reload"]],
+  ])("gfe %s tells what there is to say, and that is no failure", async (command, words) => {
+    const { code, stdout, stderr } = await gfe([...command.split(" ").filter(Boolean), "--help"]);
+    expect([code, stderr]).toEqual([0, ""]);
+    for (const word of words) expect(stdout).toContain(word);
+    expect(stdout).toMatch(`Usage: gfe${command === "" ? "" : ` ${command}`} `);
+  });
+});
+
+test("--version tells it", async () => {
+  expect(await gfe(["--version"])).toEqual({ code: 0, stdout: "0.1.0\n", stderr: "" });
+});
+
+describe("what is not understood ends with a status, a hint and no stack", () => {
+  test.concurrent.each<[string[], RegExp]>([
+    [[], /Usage: gfe/],
+    [["chta"], /unknown command 'chta'\n\(Did you mean chat\?\)[\s\S]*Usage: gfe/],
+    [["ledger", "verfy"], /unknown command 'verfy'[\s\S]*Did you mean verify/],
+    [["models", "--jsn"], /unknown option '--jsn'[\s\S]*Did you mean --json/],
+    [["up", "--slots", "none"], /--slots[\s\S]*none is not a whole number above zero/],
+    [["up", "--slots", "0"], /0 is not a whole number above zero/],
+    [["up", "--price", "much"], /--price[\s\S]*"much" is not a price/],
+    [["up", "--engine"], /--engine <url>' argument missing/],
+    [["demo", "now"], /too many arguments/],
+  ])("gfe %j", async (args, hint) => {
+    const { code, stdout, stderr } = await gfe(args);
+    expect([code, stdout]).toEqual([1, ""]);
+    expect(stderr).toMatch(hint);
+    expect(stderr).not.toMatch(/^\s+at /m);
+  });
+});
+
+describe("without what it needs", () => {
+  const NOBODY = "http://127.0.0.1:9";
+
+  test("chat asks for a key", async () => {
+    const { code, stderr } = await gfe(["chat", "hi"]);
+    expect([code, stderr]).toEqual([1, expect.stringContaining("GFE_API_KEY")]);
+  });
+
+  test.concurrent.each<[string[], Record<string, string>]>([
+    [["chat", "hi", "--hub", NOBODY], { GFE_API_KEY: "gfe_sk_x" }],
+    [["models", "--hub", NOBODY], {}],
+    [["models"], { GFE_HUB: NOBODY }],
+    [["ledger", "verify", "--hub", NOBODY, "--session", "x"], {}],
+  ])("gfe %j says that no hub answers", async (args, env) => {
+    const { code, stdout, stderr } = await gfe(args, env);
+    expect([code, stdout]).toEqual([1, ""]);
+    expect(stderr).toMatch(/^gfe: .*hub.* cannot be reached/im);
+    expect(stderr).not.toMatch(/^\s+at /m);
+  });
+
+  test("an address that is none is told as such", async () => {
+    const { code, stderr } = await gfe(["ledger", "verify", "--hub", "nonsense", "--session", "x"]);
+    expect([code, stderr]).toEqual([1, "gfe: nonsense is not an http(s) address\n"]);
+  });
+});

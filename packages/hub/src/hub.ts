@@ -46,6 +46,8 @@ export interface Hub {
   port: number;
   /** Drains, then stops everything that was started. */
   stop(): Promise<void>;
+  /** For a process that ends now: cuts the embedded database off, which loses nothing that was committed. */
+  abandon(): void;
   /** Process id of the embedded database, where there is one. */
   databasePid(): number | undefined;
 }
@@ -76,7 +78,13 @@ export async function startHub(config: Config): Promise<Hub> {
     if (added.length > 0) log.info({ migrations: added.length }, "database migrated");
     const serving = await serve(config, pool, log);
     undo.push(serving.stop);
-    return { url: serving.url, port: serving.port, stop: stopAll, databasePid: () => postgres?.pid() };
+    return {
+      url: serving.url,
+      port: serving.port,
+      stop: stopAll,
+      abandon: () => postgres?.kill(),
+      databasePid: () => postgres?.pid(),
+    };
   } catch (error) {
     await stopAll();
     throw error;

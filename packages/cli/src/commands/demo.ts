@@ -10,7 +10,8 @@ import { buildDashboard } from "../dashboard.ts";
 import { chooseEngine, type EngineChoice } from "../demo/engine-choice.ts";
 import { type Account, post, register } from "../demo/people.ts";
 import { Failure, reporting } from "../failure.ts";
-import { readConfig, untilStopped } from "./hub.ts";
+import { untilStopped } from "../signals.ts";
+import { readConfig } from "./hub.ts";
 
 const PROMPT = "Tell me in one short sentence why sharing GPUs is a good idea.";
 const ANSWER_TOKENS_MAX = 48;

@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { post, register } from "../demo/people.ts";
 import { Failure, reporting } from "../failure.ts";
-import { untilStopped } from "./hub.ts";
+import { untilStopped } from "../signals.ts";
 
 const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
 const ROOT = fileURLToPath(new URL("../../../../", import.meta.url));
@@ -85,7 +85,12 @@ export function addDev(program: Command): void {
           `\nDashboard with reload: http://localhost:${WEB_PORT}   hub: ${hubUrl}   Ctrl-C stops all\n`,
         );
         await untilStopped(async () => {
-          for (const child of children.reverse()) child.kill("SIGTERM");
+          const running = children.filter(
+            ({ exitCode, signalCode }) => exitCode === null && signalCode === null,
+          );
+          const ends = running.map((child) => new Promise((ended) => child.once("exit", ended)));
+          for (const child of running.reverse()) child.kill("SIGTERM");
+          await Promise.all(ends);
         });
       }),
     );

@@ -2,6 +2,7 @@ import { type Config, parseConfig, startHub } from "@gfe/hub";
 import type { Command } from "commander";
 import { buildDashboard } from "../dashboard.ts";
 import { Failure, reporting } from "../failure.ts";
+import { createStopRequest, untilStopped } from "../signals.ts";
 
 export function addHub(program: Command): void {
   program
@@ -16,14 +17,16 @@ export function addHub(program: Command): void {
     )
     .action(
       reporting(async ({ build }: { build: boolean }) => {
+        const stopRequest = createStopRequest();
         if (build) await buildDashboard();
         const config = readConfig();
         const hub = await startHub(config);
+        stopRequest.onAgain(() => hub.abandon());
         console.log(banner(hub.url, config));
         await untilStopped(async () => {
           console.log("\nStopping: running answers may end first. Press Ctrl-C again to stop at once.");
           await hub.stop();
-        });
+        }, stopRequest);
       }),
     );
 }
@@ -37,16 +40,6 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     );
   for (const { variable, message } of result.warnings) console.error(`gfe: warning: ${variable} ${message}`);
   return result.config;
-}
-
-/** Waits for the first SIGINT or SIGTERM, then for `stop`; a second signal ends the process at once. */
-export async function untilStopped(stop: () => Promise<void>): Promise<void> {
-  await new Promise<void>((resolve) => {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => resolve());
-  });
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130));
-  await stop();
-  process.exit(0);
 }
 
 function banner(url: string, config: Config): string {

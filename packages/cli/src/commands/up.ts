@@ -15,6 +15,7 @@ import {
 import type { PriceWire } from "@gfe/protocol";
 import { type Command, InvalidArgumentError } from "commander";
 import { Failure, reporting } from "../failure.ts";
+import { onStopSignals } from "../signals.ts";
 
 interface UpOptions {
   hub: string;
@@ -72,8 +73,7 @@ async function up(options: UpOptions): Promise<void> {
   const token = await agentToken(host, options);
   const stopping = new AbortController();
   const onEarly = () => stopping.abort();
-  process.once("SIGINT", onEarly);
-  process.once("SIGTERM", onEarly);
+  const forget = onStopSignals(onEarly, onEarly);
   const engines = ownEngines(host, options);
   const detect = whereToLook(options);
   const agent = await startAgent({
@@ -88,14 +88,11 @@ async function up(options: UpOptions): Promise<void> {
     signal: stopping.signal,
     onEvent: tell,
   });
-  process.removeListener("SIGINT", onEarly);
-  process.removeListener("SIGTERM", onEarly);
-  const drain = () => {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void agent.stop());
-    void agent.drain();
-  };
-  process.once("SIGINT", drain);
-  process.once("SIGTERM", drain);
+  forget();
+  onStopSignals(
+    () => void agent.drain(),
+    () => void agent.stop(),
+  );
   const end = await agent.done;
   if (end.type === "fault") throw new Failure(end.error.message);
   process.exit(0);
@@ -193,7 +190,8 @@ function print(event: AgentEvent): void {
 
 function positive(text: string): number {
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError(`${text} is not a whole number above zero`);
+  if (!Number.isInteger(value) || value < 1)
+    throw new InvalidArgumentError(`${text} is not a whole number above zero`);
   return value;
 }
 

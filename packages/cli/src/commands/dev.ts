@@ -1,7 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
-import { post, register } from "../demo/people.ts";
+import { type Credentials, post, signInOrRegister } from "../demo/people.ts";
 import { Failure, reporting } from "../failure.ts";
 import { untilStopped } from "../signals.ts";
 
@@ -17,6 +20,7 @@ export function addDev(program: Command): void {
     .action(
       reporting(async () => {
         const port = process.env.PORT ?? "8080";
+        const dataDir = process.env.GFE_DATA_DIR ?? join(ROOT, ".gfe", "dev");
         const hubUrl = `http://127.0.0.1:${port}`;
         const children: ChildProcess[] = [];
         const run = (
@@ -45,7 +49,7 @@ export function addDev(program: Command): void {
           ],
           {
             env: {
-              GFE_DATA_DIR: process.env.GFE_DATA_DIR ?? `${ROOT}.gfe/dev`,
+              GFE_DATA_DIR: dataDir,
               PORT: port,
               GFE_TRUSTED_ORIGINS: `http://localhost:${WEB_PORT},http://127.0.0.1:${WEB_PORT}`,
               GFE_LOGINS_MAX: "100",
@@ -53,7 +57,8 @@ export function addDev(program: Command): void {
           },
         );
         await untilReady(hubUrl);
-        const provider = await register(hubUrl, "dev-provider");
+        const credentials = keptCredentials(dataDir);
+        const provider = await signInOrRegister(hubUrl, "developer", credentials);
         for (const name of ["node-a", "node-b"]) {
           const { secret } = await post<{ secret: string }>(hubUrl, provider, "/api/v1/agent-tokens", {
             label: name,
@@ -69,7 +74,7 @@ export function addDev(program: Command): void {
               "--name",
               name,
               "--config-dir",
-              `${ROOT}.gfe/${name}`,
+              join(dataDir, "nodes", name),
             ],
             { env: { GFE_AGENT_TOKEN: secret } },
           );
@@ -82,7 +87,7 @@ export function addDev(program: Command): void {
           { cwd: `${ROOT}packages/web`, env: { GFE_DEV_HUB: hubUrl } },
         );
         console.log(
-          `\nDashboard with reload: http://localhost:${WEB_PORT}   hub: ${hubUrl}   Ctrl-C stops all\n`,
+          `\nDashboard with reload: http://localhost:${WEB_PORT}   hub: ${hubUrl}   Ctrl-C stops all\nSign in as its operator, who owns the nodes: ${credentials.email}, ${credentials.password}\n`,
         );
         await untilStopped(async () => {
           const running = children.filter(
@@ -94,6 +99,15 @@ export function addDev(program: Command): void {
         });
       }),
     );
+}
+
+/** Of the account that owns the nodes: kept beside the data, for the next time. */
+function keptCredentials(dataDir: string): Credentials {
+  const path = join(dataDir, "development-account.json");
+  if (existsSync(path)) return JSON.parse(readFileSync(path, "utf8")) as Credentials;
+  const credentials = { email: "developer@gfe.invalid", password: randomUUID() };
+  writeFileSync(path, JSON.stringify(credentials), { mode: 0o600 });
+  return credentials;
 }
 
 async function untilReady(hubUrl: string): Promise<void> {

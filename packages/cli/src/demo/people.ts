@@ -4,14 +4,35 @@ export interface Account {
   cookie: string;
 }
 
-export async function register(hubUrl: string, name: string): Promise<Account> {
+export interface Credentials {
+  email: string;
+  password: string;
+}
+
+/** A new account that nobody will sign in to again. */
+export function register(hubUrl: string, name: string): Promise<Account> {
   const email = `${name}-${crypto.randomUUID().slice(0, 8)}@demo.invalid`;
-  const response = await fetch(`${hubUrl}/api/auth/sign-up/email`, {
+  return enter(hubUrl, "sign-up", { name, email, password: crypto.randomUUID() });
+}
+
+/** The account with these credentials, made if there is none. */
+export function signInOrRegister(hubUrl: string, name: string, credentials: Credentials): Promise<Account> {
+  return enter(hubUrl, "sign-in", credentials).catch(() =>
+    enter(hubUrl, "sign-up", { name, ...credentials }),
+  );
+}
+
+async function enter(
+  hubUrl: string,
+  how: "sign-in" | "sign-up",
+  body: Credentials & { name?: string },
+): Promise<Account> {
+  const response = await fetch(`${hubUrl}/api/auth/${how}/email`, {
     method: "POST",
     headers: { "content-type": "application/json", origin: hubUrl },
-    body: JSON.stringify({ name, email, password: crypto.randomUUID() }),
+    body: JSON.stringify(body),
   });
-  if (!response.ok) throw new Error(`registering ${name} was answered ${response.status}`);
+  if (!response.ok) throw new Error(`${how} of ${body.email} was answered ${response.status}`);
   const { user } = (await response.json()) as { user: { id: string } };
   return {
     userId: user.id,

@@ -85,11 +85,17 @@ async function converse(client: SdkClient, model: string): Promise<void> {
   console.error(`Talking to ${model}. An empty line or Ctrl-D ends it.`);
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   const messages: Message[] = [];
-  for (;;) {
-    const line = await terminal.question("> ").catch(() => "");
+  let isOpen = true; // at the end of input, lines may still be waiting
+  terminal.once("close", () => {
+    isOpen = false;
+  });
+  terminal.prompt();
+  // Iterated, not asked for with question(): that loses the lines which come while an answer is on its way.
+  for await (const line of terminal) {
     if (line.trim() === "") break;
     messages.push({ role: "user", content: line });
     messages.push({ role: "assistant", content: await ask(client, model, messages) });
+    if (isOpen) terminal.prompt();
   }
   terminal.close();
 }

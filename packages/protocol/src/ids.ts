@@ -9,6 +9,11 @@ export type AttemptId = Branded<"AttemptId">;
 
 const ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"; // Crockford base32: no i, l, o, u
 
+const TAIL_LENGTH = 16;
+/** Randomness is drawn for many ids at once: each draw is a system call. */
+const drawn = new Uint8Array(256 * TAIL_LENGTH);
+let drawnAt = drawn.length;
+
 /**
  * A sortable id: `prefix_` + 10 characters of millisecond time + 16 of randomness (80 bits).
  * Ids are names, never secrets.
@@ -19,9 +24,12 @@ export function newId(prefix: string, nowMs: number = Date.now()): string {
     time = ALPHABET[rest % 32]! + time;
     rest = Math.floor(rest / 32);
   }
-  const random = crypto.getRandomValues(new Uint8Array(16));
+  if (drawnAt + TAIL_LENGTH > drawn.length) {
+    crypto.getRandomValues(drawn);
+    drawnAt = 0;
+  }
   let tail = "";
-  for (const byte of random) tail += ALPHABET[byte & 31]!;
+  for (const end = drawnAt + TAIL_LENGTH; drawnAt < end; drawnAt++) tail += ALPHABET[drawn[drawnAt]! & 31]!;
   return `${prefix}_${time}${tail}`;
 }
 

@@ -40,8 +40,8 @@ export function parseJson(text: string): unknown {
 const LINE_FEED = 10;
 
 /**
- * The lines of a body, without their ends, empty ones left out. Lines are cut at bytes and decoded whole, so a code
- * point that two chunks share arrives in one piece. The lines of one chunk come together. A reader that stops early
+ * The lines of a body, without their ends, empty ones left out. Chunks are cut at line feeds before they are decoded, so a
+ * code point that two chunks share arrives in one piece. The lines of one chunk come together. A reader that stops early
  * says itself whether the connection is cut or released.
  */
 export async function* readLines(
@@ -55,31 +55,33 @@ export async function* readLines(
   for await (const chunk of response.body) {
     total += chunk.byteLength;
     if (total > limits.streamBytes) throw new BodyTooLarge(limits.streamBytes);
-    const lines: string[] = [];
-    let from = 0;
-    for (let end = chunk.indexOf(LINE_FEED); end !== -1; end = chunk.indexOf(LINE_FEED, from)) {
-      const last = chunk.subarray(from, end);
-      if (restBytes + last.byteLength > limits.lineBytes) throw new BodyTooLarge(limits.lineBytes);
-      pushLine(lines, decoder.decode(rest.length === 0 ? last : concat([...rest, last])));
+    const end = chunk.lastIndexOf(LINE_FEED) + 1;
+    if (restBytes + (end === 0 ? chunk.byteLength : chunk.indexOf(LINE_FEED)) > limits.lineBytes)
+      throw new BodyTooLarge(limits.lineBytes);
+    if (end > 0) {
+      // All whole lines of a chunk are decoded at once: a line by itself costs more to decode than to read.
+      const whole = chunk.subarray(0, end);
+      const lines = linesOf(decoder.decode(rest.length === 0 ? whole : concat([...rest, whole])));
+      if (lines.some((line) => line.length > limits.lineBytes)) throw new BodyTooLarge(limits.lineBytes);
       rest = [];
       restBytes = 0;
-      from = end + 1;
+      if (lines.length > 0) yield lines;
     }
-    if (from < chunk.byteLength) {
-      restBytes += chunk.byteLength - from;
-      if (restBytes > limits.lineBytes) throw new BodyTooLarge(limits.lineBytes);
-      rest.push(chunk.slice(from));
+    if (end < chunk.byteLength) {
+      rest.push(chunk.slice(end));
+      restBytes += chunk.byteLength - end;
     }
-    if (lines.length > 0) yield lines;
   }
-  const lines: string[] = [];
-  if (restBytes > 0) pushLine(lines, decoder.decode(concat(rest)));
+  if (restBytes > limits.lineBytes) throw new BodyTooLarge(limits.lineBytes);
+  const lines = linesOf(decoder.decode(concat(rest)));
   if (lines.length > 0) yield lines;
 }
 
-function pushLine(lines: string[], line: string): void {
-  const text = line.endsWith("\r") ? line.slice(0, -1) : line;
-  if (text !== "") lines.push(text);
+function linesOf(text: string): string[] {
+  const lines = text.split("\n");
+  if (text.includes("\r"))
+    return lines.map((line) => (line.endsWith("\r") ? line.slice(0, -1) : line)).filter(Boolean);
+  return lines.filter(Boolean);
 }
 
 function concat(parts: readonly Uint8Array[]): Uint8Array {

@@ -11,7 +11,13 @@ const encoder = new TextEncoder();
 export class DeltaWriter {
   readonly #socket: Pick<Socket, "send" | "bufferedBytes">;
   readonly #soon: Host["soon"];
-  #queue: Uint8Array[] = [];
+  #piece = new Uint8Array(SEND_LIMITS.pieceBytes);
+  /** Of the piece: what is kept back lies from here … */
+  #from = 0;
+  /** … to here. */
+  #to = 0;
+  /** What is kept back of earlier pieces, each to be one message. */
+  #full: Uint8Array[] = [];
   #queuedBytes = 0;
   /** Something went in this turn already. */
   #busyTurn = false;
@@ -41,69 +47,64 @@ export class DeltaWriter {
 
   /** Sends or keeps a delta of text; returns the bytes of its payload. */
   text(kind: DeltaKind, channel: number, text: string): number {
-    // Short text is the common case: encoded straight behind its header.
-    const frame = new Uint8Array(DELTA_HEADER_BYTES + text.length * 3);
-    const { written } = encoder.encodeInto(text, frame.subarray(DELTA_HEADER_BYTES));
-    writeDeltaHeader(frame, kind, channel, written);
-    this.#push(frame.subarray(0, DELTA_HEADER_BYTES + written));
+    this.#makeRoom(DELTA_HEADER_BYTES + text.length * 3);
+    const { written } = encoder.encodeInto(text, this.#piece.subarray(this.#to + DELTA_HEADER_BYTES));
+    if (this.#closed) return written;
+    writeDeltaHeader(this.#piece, this.#to, kind, channel, written);
+    this.#to += DELTA_HEADER_BYTES + written;
+    this.#queuedBytes += DELTA_HEADER_BYTES + written;
+    if (!this.#busyTurn && !this.#congested) {
+      this.#busyTurn = true;
+      this.#soon(this.#endTurn);
+      this.#sendNext();
+    }
     return written;
   }
 
   /** Everything kept back goes now, congested or not: before a control frame that must come after it. */
   flush(): void {
-    while (this.#queue.length > 0) this.#sendNext();
+    while (this.#queuedBytes > 0) this.#sendNext();
+  }
+
+  /** In this piece or a new one; a frame that is larger gets a piece of its own. */
+  #makeRoom(bytes: number): void {
+    if (this.#piece.byteLength - this.#to >= bytes) return;
+    if (this.#to > this.#from) this.#full.push(this.#piece.subarray(this.#from, this.#to));
+    this.#piece = new Uint8Array(Math.max(SEND_LIMITS.pieceBytes, bytes));
+    this.#from = 0;
+    this.#to = 0;
   }
 
   #flushWhileClear(): void {
     this.#congested = false;
-    while (this.#queue.length > 0 && !this.#congested) this.#sendNext();
+    while (this.#queuedBytes > 0 && !this.#congested) this.#sendNext();
   }
 
   #sendNext(): void {
-    let size = this.#queue[0]!.byteLength;
-    let count = 1;
-    for (; count < this.#queue.length; count++) {
-      const next = this.#queue[count]!.byteLength;
-      if (size + next > SEND_LIMITS.messageBytes) break;
-      size += next;
-    }
-    const frames = this.#queue.splice(0, count);
-    this.#queuedBytes -= size;
-    this.#send(count === 1 ? frames[0]! : join(frames, size));
+    const bytes = this.#full.shift() ?? this.#piece.subarray(this.#from, this.#to);
+    if (bytes.buffer === this.#piece.buffer) this.#from = this.#to;
+    this.#queuedBytes -= bytes.byteLength;
+    this.#socket.send(bytes, this.#written);
+    if (this.#socket.bufferedBytes > SEND_LIMITS.congestedBytes) this.#congested = true;
   }
 
   /** After the socket's end: nothing more is kept, nobody waits. */
   close(): void {
     this.#closed = true;
-    this.#queue = [];
+    this.#full = [];
+    this.#from = this.#to;
     this.#queuedBytes = 0;
     this.#clear();
   }
 
-  #push(frame: Uint8Array): void {
-    if (this.#closed) return;
-    if (!this.#busyTurn && !this.#congested) {
-      this.#busyTurn = true;
-      this.#soon(this.#endTurn);
-      return this.#send(frame);
-    }
-    this.#queue.push(frame);
-    this.#queuedBytes += frame.byteLength;
-  }
-
   readonly #endTurn = (): void => {
-    if (this.#queue.length > 0 && !this.#congested) {
+    if (this.#queuedBytes > 0 && !this.#congested) {
       // What comes on the heels of this is kept back once more: under load one message a turn.
       this.#soon(this.#endTurn);
       return this.#flushWhileClear();
     }
     this.#busyTurn = false;
   };
-
-  #send(bytes: Uint8Array): void {
-    this.#socket.send(bytes, this.#written);
-    if (this.#socket.bufferedBytes > SEND_LIMITS.congestedBytes) this.#congested = true;
-  }
 
   readonly #written = (): void => {
     if (!this.#congested || this.#closed || this.#socket.bufferedBytes > SEND_LIMITS.clearBytes) return;
@@ -117,14 +118,4 @@ export class DeltaWriter {
     this.#waiting = [];
     for (const resume of waiting) resume();
   }
-}
-
-function join(frames: readonly Uint8Array[], size: number): Uint8Array {
-  const whole = new Uint8Array(size);
-  let at = 0;
-  for (const frame of frames) {
-    whole.set(frame, at);
-    at += frame.byteLength;
-  }
-  return whole;
 }

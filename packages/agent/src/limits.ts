@@ -38,8 +38,8 @@ export const SEND_LIMITS = {
   congestedBytes: 1024 * 1024,
   /** … until it has come down to this. */
   clearBytes: 256 * 1024,
-  /** Deltas that go out as one message. */
-  messageBytes: 256 * 1024,
+  /** Deltas are written one behind the other into pieces of memory of this size, each at most one message. */
+  pieceBytes: 64 * 1024,
   /** Deltas kept back while the socket is congested; an engine that does not stop is aborted. */
   queuedBytes: 64 * 1024 * 1024,
   /** Base64 of vectors in one embeddings delta. */

@@ -22,21 +22,28 @@ export interface Delta {
 /** One delta as bytes to send. */
 export function encodeDelta(kind: DeltaKind, channel: number, payload: Uint8Array): Uint8Array {
   const frame = new Uint8Array(DELTA_HEADER_BYTES + payload.byteLength);
-  writeDeltaHeader(frame, kind, channel, payload.byteLength);
+  writeDeltaHeader(frame, 0, kind, channel, payload.byteLength);
   frame.set(payload, DELTA_HEADER_BYTES);
   return frame;
 }
 
-export function writeDeltaHeader(target: Uint8Array, kind: DeltaKind, channel: number, length: number): void {
-  target[0] = kind;
-  target[1] = channel >>> 24;
-  target[2] = channel >>> 16;
-  target[3] = channel >>> 8;
-  target[4] = channel;
-  target[5] = length >>> 24;
-  target[6] = length >>> 16;
-  target[7] = length >>> 8;
-  target[8] = length;
+/** Writes a header at `at`; the payload of `length` bytes belongs behind it. */
+export function writeDeltaHeader(
+  target: Uint8Array,
+  at: number,
+  kind: DeltaKind,
+  channel: number,
+  length: number,
+): void {
+  target[at] = kind;
+  target[at + 1] = channel >>> 24;
+  target[at + 2] = channel >>> 16;
+  target[at + 3] = channel >>> 8;
+  target[at + 4] = channel;
+  target[at + 5] = length >>> 24;
+  target[at + 6] = length >>> 16;
+  target[at + 7] = length >>> 8;
+  target[at + 8] = length;
 }
 
 /** Calls `onDelta` for each delta of a message; payloads are views. Returns false when the message is malformed. */

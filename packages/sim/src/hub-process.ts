@@ -1,0 +1,149 @@
+/** A hub as its operator runs it: a process of its own, with its own database, that a test may kill. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const MAIN = fileURLToPath(new URL("../../cli/src/main.ts", import.meta.url));
+
+export interface Exit {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+}
+
+/** Where hubs of one test live. `clean` kills whatever still runs there, then deletes it. */
+export interface HubHome {
+  dataDir: string;
+  port: number;
+  url: string;
+  /** Resolves when it listens; rejects with what it said where it ends instead. */
+  start(env?: Record<string, string>): Promise<HubProcess>;
+  /** Process id of the database server, from its own pid file; null where there is none. */
+  databasePid(): number | null;
+  /** Processes, zombies aside, whose command line or environment names the data directory. */
+  processes(): number[];
+  clean(): Promise<void>;
+}
+
+export class HubProcess {
+  readonly ended: Promise<Exit>;
+  stdout = "";
+  stderr = "";
+  readonly #child: ChildProcess;
+  readonly #listeners = new Set<() => void>();
+
+  constructor(env: Record<string, string>) {
+    this.#child = spawn(process.execPath, [MAIN, "hub", "--no-build"], {
+      env: { PATH: process.env.PATH, HOME: env.GFE_DATA_DIR, ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    for (const name of ["stdout", "stderr"] as const) {
+      this.#child[name]!.setEncoding("utf8").on("data", (chunk: string) => {
+        this[name] += chunk;
+        for (const look of this.#listeners) look();
+      });
+    }
+    this.ended = new Promise((resolve) =>
+      this.#child.once("exit", (code, signal) => resolve({ code, signal })),
+    );
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  /** Resolves with what it prints first that fits; rejects where it ends without. */
+  printed(pattern: RegExp): Promise<RegExpExecArray> {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        const match = pattern.exec(this.stdout);
+        if (!match) return;
+        this.#listeners.delete(look);
+        resolve(match);
+      };
+      this.#listeners.add(look);
+      void this.ended.then(({ code, signal }) =>
+        reject(new Error(`the hub ended with ${signal ?? code}:\n${this.stdout}\n${this.stderr}`)),
+      );
+      look();
+    });
+  }
+
+  async kill(signal: NodeJS.Signals): Promise<Exit> {
+    this.#child.kill(signal);
+    return this.ended;
+  }
+}
+
+export async function createHubHome(): Promise<HubHome> {
+  const home = mkdtempSync(join(tmpdir(), "gfe-kill-"));
+  chmodSync(home, 0o711); // PostgreSQL runs as another user where we are root
+  const dataDir = join(home, "hub");
+  const port = await freePort();
+  const hubs: HubProcess[] = [];
+
+  const databasePid = () => {
+    const path = join(dataDir, "postgres", "postmaster.pid");
+    const pid = existsSync(path) ? Number(readFileSync(path, "utf8").split("\n")[0]) : 0;
+    return pid > 1 ? pid : null;
+  };
+  const processes = () =>
+    readdirSync("/proc")
+      .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+      .filter((name) => names(name, dataDir))
+      .map(Number);
+  return {
+    dataDir,
+    port,
+    url: `http://127.0.0.1:${port}`,
+    databasePid,
+    processes,
+    async start(env = {}) {
+      const hub = new HubProcess({
+        PORT: String(port),
+        GFE_DATA_DIR: dataDir,
+        GFE_LOG_LEVEL: "warn",
+        GFE_LOGINS_MAX: "1000",
+        ...env,
+      });
+      hubs.push(hub);
+      await hub.printed(/GPU For Everyone is running/);
+      return hub;
+    },
+    async clean() {
+      await Promise.all(hubs.map((hub) => hub.kill("SIGKILL")));
+      for (const pid of processes()) tryKill(pid);
+      rmSync(home, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+    },
+  };
+}
+
+function names(pid: string, dataDir: string): boolean {
+  return ["cmdline", "environ"].some((file) => {
+    try {
+      return readFileSync(`/proc/${pid}/${file}`, "utf8").includes(dataDir);
+    } catch {
+      return false; // it ended, or is not ours
+    }
+  });
+}
+
+function tryKill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // it ended by itself
+  }
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as { port: number };
+      server.close(() => resolve(port));
+    });
+  });
+}

@@ -39,11 +39,13 @@ beforeAll(async () => {
     old.body.x_gfe.job_id,
   ]);
   await second.leave();
-  await vi.waitFor(async () => expect((await get("stats/")).body.active_nodes).toBe(1));
+  await onlyOneIsLeft();
 });
 afterAll(() => hub?.close());
 
 const get = (path: string, as?: Parameters<typeof call>[2]) => call(hub, `GET /api/computing/${path}`, as);
+/** A node that left is gone for the hub a little later. */
+const onlyOneIsLeft = () => vi.waitFor(async () => expect((await get("stats/")).body.active_nodes).toBe(1));
 const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
 
 describe("provider-stats", () => {
@@ -138,6 +140,7 @@ describe("what the public sees", () => {
       total_nodes: 3,
     });
     await Promise.all([node.leave(), more.leave()]);
+    await onlyOneIsLeft();
   });
 
   test("counts", async () => {
@@ -180,5 +183,35 @@ describe("a submitted job", () => {
   test("is told with and without the slash at the end of its address", async () => {
     expect((await call(hub, "GET /api/computing/models")).status).toBe(200);
     expect((await call(hub, "GET /api/computing/jobs", { key })).status).toBe(200);
+  });
+});
+
+describe("what broke off but was delivered in part", () => {
+  // Known to fail: earnings() counts completed jobs only, the ledger pays for what was delivered.
+  test.fails("was paid for, and is earned and spent like all else", async () => {
+    const [owner, buyer] = [await hub.signUp(), await hub.signUp()];
+    const { key: one } = await newKey(hub, buyer, ["inference"]);
+    const node = await joinNode(hub.url, (await newAgentToken(hub, owner)).secret, {
+      offer: {
+        model: "fragile",
+        price: { per_request: "0", per_million_input: "0", per_million_output: "1000000000000" },
+      },
+      onStart(start, self) {
+        self.say(start, "a few words");
+        self.send({ type: "attempt.failed", attempt: start.attempt, code: "engine_error", message: "no" });
+      },
+    });
+    await call(hub, "POST /v1/chat/completions", { key: one }, { ...CHAT, model: "fragile" });
+    const [{ body: asked }, { body: served }] = [
+      await get("provider-stats/", buyer),
+      await get("provider-stats/", owner),
+    ];
+    expect(asked.consumer).toEqual({ total_jobs: 1, total_spent: "1.00" });
+    expect(served).toMatchObject({
+      balance: "100.90",
+      total_earnings: "0.90",
+      earnings_by_model: [{ model: "fragile", earnings: "0.90" }],
+    });
+    await node.leave();
   });
 });

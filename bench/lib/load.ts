@@ -1,5 +1,5 @@
 /** The load: streams whose deltas are timed as they arrive, and requests as fast as they are answered. */
-import { Agent, request as httpRequest } from "node:http";
+import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
 
 export interface Target {
   name: string;
@@ -27,60 +27,72 @@ function agentOf(port: number): Agent {
   return agent;
 }
 
+/** One request; its answer comes to `take`. */
+function post(
+  target: Target,
+  body: object,
+  take: (response: IncomingMessage) => void,
+  fail: (error: Error) => void,
+): void {
+  const text = JSON.stringify(body);
+  const outgoing = httpRequest(
+    {
+      agent: agentOf(target.port),
+      host: "127.0.0.1",
+      port: target.port,
+      path: "/v1/chat/completions",
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        "content-length": Buffer.byteLength(text),
+        ...target.headers,
+      },
+    },
+    take,
+  );
+  outgoing.on("error", fail);
+  outgoing.end(text);
+}
+
 /** One stream to its end. Throws where deltas are missing. */
 export function timeStream(target: Target, model: string): Promise<StreamTiming> {
   return new Promise((resolve, reject) => {
-    const body = JSON.stringify({ model, messages: MESSAGES, max_tokens: DELTAS, stream: true });
+    const body = { model, messages: MESSAGES, max_tokens: DELTAS, stream: true };
     const startedAt = performance.now();
     const arrivals: number[] = [];
     let tail = "";
     let ended = false;
-    const outgoing = httpRequest(
-      {
-        agent: agentOf(target.port),
-        host: "127.0.0.1",
-        port: target.port,
-        path: "/v1/chat/completions",
-        method: "POST",
-        headers: {
-          "content-type": "application/json",
-          "content-length": Buffer.byteLength(body),
-          ...target.headers,
-        },
-      },
-      (response) => {
-        response.setEncoding("latin1");
-        response.on("data", (chunk: string) => {
-          const now = performance.now();
-          const text = tail + chunk;
-          let at = text.indexOf('"content":"token ');
-          let last = 0;
-          while (at !== -1) {
-            arrivals.push(now);
-            last = at + 17;
-            at = text.indexOf('"content":"token ', last);
-          }
-          ended ||= text.includes("[DONE]");
-          tail = text.slice(Math.max(last, text.length - 40));
+    const take = (response: IncomingMessage) => {
+      response.setEncoding("latin1");
+      response.on("data", (chunk: string) => {
+        const now = performance.now();
+        const text = tail + chunk;
+        let at = text.indexOf('"content":"token ');
+        let last = 0;
+        while (at !== -1) {
+          arrivals.push(now);
+          last = at + 17;
+          at = text.indexOf('"content":"token ', last);
+        }
+        ended ||= text.includes("[DONE]");
+        tail = text.slice(Math.max(last, text.length - 40));
+      });
+      response.on("end", () => {
+        if (response.statusCode !== 200 || arrivals.length !== DELTAS || !ended) {
+          return reject(
+            new Error(
+              `${target.name}: status ${response.statusCode}, ${arrivals.length} of ${DELTAS} deltas, ${ended ? "ended" : "cut"} ${tail}`,
+            ),
+          );
+        }
+        resolve({
+          ttftMs: arrivals[0]! - startedAt,
+          gapsMs: arrivals.slice(1).map((t, i) => t - arrivals[i]!),
+          totalMs: performance.now() - startedAt,
         });
-        response.on("end", () => {
-          if (response.statusCode !== 200 || arrivals.length !== DELTAS || !ended) {
-            return reject(
-              new Error(
-                `${target.name}: status ${response.statusCode}, ${arrivals.length} of ${DELTAS} deltas, ${ended ? "ended" : "cut"} ${tail}`,
-              ),
-            );
-          }
-          resolve({
-            ttftMs: arrivals[0]! - startedAt,
-            gapsMs: arrivals.slice(1).map((t, i) => t - arrivals[i]!),
-            totalMs: performance.now() - startedAt,
-          });
-        });
-      },
-    );
-    outgoing.on("error", reject);
-    outgoing.end(body);
+      });
+    };
+    post(target, body, take, reject);
   });
 }
 
@@ -111,30 +123,14 @@ export async function requestsPerSecond(
 
 function plain(target: Target, model: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    const body = JSON.stringify({ model, messages: MESSAGES, max_tokens: DELTAS });
-    const outgoing = httpRequest(
-      {
-        agent: agentOf(target.port),
-        host: "127.0.0.1",
-        port: target.port,
-        path: "/v1/chat/completions",
-        method: "POST",
-        headers: {
-          "content-type": "application/json",
-          "content-length": Buffer.byteLength(body),
-          ...target.headers,
-        },
-      },
-      (response) => {
-        response.resume();
-        response.on("end", () =>
-          response.statusCode === 200
-            ? resolve()
-            : reject(new Error(`${target.name} answered ${response.statusCode}`)),
-        );
-      },
-    );
-    outgoing.on("error", reject);
-    outgoing.end(body);
+    const take = (response: IncomingMessage) => {
+      response.resume();
+      response.on("end", () =>
+        response.statusCode === 200
+          ? resolve()
+          : reject(new Error(`${target.name} answered ${response.statusCode}`)),
+      );
+    };
+    post(target, { model, messages: MESSAGES, max_tokens: DELTAS }, take, reject);
   });
 }

@@ -1,5 +1,6 @@
 /** Messages that are right, and the smallest changes that make them wrong: fixtures/ is the contract as data. */
 import { readdirSync, readFileSync } from "node:fs";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { z } from "zod";
 import { agentFrameSchema, hubFrameSchema } from "./frames.ts";
@@ -55,16 +56,48 @@ describe.each(groups)("%s", (schemaName, { valid, invalid }) => {
   });
 });
 
+test("whatever stands in a member's place, a message is taken or refused: no schema throws", () => {
+  const messages = groups.flatMap(([name, { valid }]) =>
+    Object.values(valid).flatMap((value) => pathsOf(value).map((path) => ({ name, value, path }))),
+  );
+  const text = fc.oneof(
+    fc.string({ unit: "binary" }),
+    fc.constantFrom("1.5", "-1", "0x1", "1e9", "NaN", " ", "9".repeat(400)),
+  );
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...messages),
+      fc.oneof(text, fc.jsonValue()),
+      ({ name, value, path }, member) => {
+        schemas.get(name)!.safeParse(changed(value, { set: { [path]: member } }));
+      },
+    ),
+    { numRuns: 3000 },
+  );
+});
+
 test("members that only a newer peer knows are dropped, not refused", () => {
   const drain = agentFrameSchema.parse({ type: "drain", draining: true, why: "update" });
   expect(drain).toEqual({ type: "drain", draining: true });
 });
 
-function changed(value: unknown, { set = {}, drop }: Group["invalid"][number]): unknown {
+function changed(
+  value: unknown,
+  { set = {}, drop }: Pick<Group["invalid"][number], "set" | "drop">,
+): unknown {
   const copy = structuredClone(value) as Record<string, unknown>;
   for (const [path, member] of Object.entries(set)) holder(copy, path)[lastOf(path)] = member;
   if (drop !== undefined) delete holder(copy, drop)[lastOf(drop)];
   return copy;
+}
+
+/** The dotted paths of all members, at every depth. */
+function pathsOf(value: unknown, prefix = ""): string[] {
+  if (value === null || typeof value !== "object") return [];
+  return Object.entries(value).flatMap(([key, member]) => [
+    prefix + key,
+    ...pathsOf(member, `${prefix}${key}.`),
+  ]);
 }
 
 const lastOf = (path: string): string => path.split(".").at(-1)!;

@@ -200,6 +200,7 @@ describe("the page to read it", () => {
   test("is served with all that it loads, over plain HTTP too", async () => {
     const page = await app.inject("/docs/");
     expect([page.statusCode, page.headers["content-type"]]).toEqual([200, "text/html; charset=utf-8"]);
+    expect(page.body).toContain("<title>GPU For Everyone: API</title>");
     const files = [...page.body.matchAll(/(?:src|href)="\.\/([^"]+)"/g)].map(([, file]) => `/docs/${file}`);
     expect(files.length).toBeGreaterThan(4);
     for (const file of [...files, "/docs/json"])
@@ -211,6 +212,8 @@ describe("the page to read it", () => {
     const policy = String((await app.inject("/docs/")).headers["content-security-policy"]);
     expect(policy).toMatch("default-src 'self'");
     expect(policy).not.toMatch(/https?:|unsafe|upgrade-insecure-requests|swagger\.io/);
+    const settings = (await app.inject("/docs/static/swagger-initializer.js")).body;
+    expect(settings).toMatch(/"validatorUrl":\s*null/);
     expect((await app.inject("/docs/")).body).not.toMatch(/<script>|<style|\son\w+=/);
   });
 });

@@ -10,6 +10,9 @@ import { isOpenAi } from "./server.ts";
 const PAGE_POLICY =
   "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
+const LOGO =
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><title>GPU For Everyone</title><path d="M8 11h16v10H8zM12 8v3m4-3v3m4-3v3m-8 10v3m4-3v3m4-3v3" fill="none" stroke="#e0b04c" stroke-width="2"/></svg>';
+
 const text = { type: "string" };
 /** What errors.ts makes of a fault, on /v1 and elsewhere. */
 const errorSchemas = {
@@ -104,6 +107,12 @@ export async function registerOpenApi(app: FastifyInstance, version: string): Pr
     transformObject: (given) =>
       "openapiObject" in given ? withErrors(given.openapiObject) : given.swaggerObject,
   });
-  await app.register(swaggerUi, { routePrefix: "/docs", staticCSP: PAGE_POLICY });
+  await app.register(swaggerUi, {
+    routePrefix: "/docs",
+    staticCSP: PAGE_POLICY,
+    theme: { title: "GPU For Everyone: API" },
+    logo: { type: "image/svg+xml", content: LOGO, href: "/" },
+    uiConfig: { validatorUrl: null }, // else the page would show the hub's address to a stranger
+  });
   app.get("/openapi.json", { schema: { hide: true } }, async () => app.swagger());
 }

@@ -1,7 +1,8 @@
 export * from "./agent.ts";
 export type { PriceList } from "./catalogue.ts";
 export * from "./device.ts";
-export { type BuiltInOptions, createBuiltInEngine } from "./engines/built-in.ts";
+export { createBuiltInEngine } from "./engines/built-in.ts";
+export type { BuiltInOptions } from "./engines/built-in-model.ts";
 export { DEFAULT_PORTS, type DetectOptions, detectEngines, identifyEngine } from "./engines/detect.ts";
 export type {
   DiscoveredModel,
@@ -12,7 +13,8 @@ export type {
   EngineUsage,
 } from "./engines/engine.ts";
 export { createOllamaEngine, type OllamaOptions } from "./engines/ollama.ts";
-export { createOpenAiEngine, type OpenAiOptions } from "./engines/openai-compatible.ts";
+export { createOpenAiEngine } from "./engines/openai-compatible.ts";
+export type { OpenAiOptions } from "./engines/openai-models.ts";
 export { createScriptedEngine, type Script, type ScriptedFailure } from "./engines/scripted.ts";
 export * from "./errors.ts";
 export type { Files, Host, Log } from "./host.ts";

@@ -8,11 +8,28 @@ import type {
   LlamaEmbeddingContext,
   LlamaModel,
 } from "node-llama-cpp";
-import type { BuiltInOptions } from "./built-in.ts";
+import type { Host } from "../host.ts";
 import { digestOfFile } from "./digests.ts";
 import type { DiscoveredModel } from "./engine.ts";
 
 type Library = typeof import("node-llama-cpp");
+
+export interface BuiltInOptions {
+  host: Pick<Host, "files" | "directories" | "log">;
+  /** A GGUF file. */
+  modelPath: string;
+  /** What consumers ask for; the file's name without its ending unless given. */
+  name?: string;
+  /** Sequences that are computed at once. */
+  slots?: number;
+  contextLengthMax?: number;
+  /** Threads on the CPU; 1 for tiny models, where a second one costs more than it gives. */
+  threads?: number;
+  /** Whether to use a GPU where one works; true unless given. */
+  gpu?: boolean;
+  /** Offer vectors of a model that is not made for them. */
+  embeddings?: boolean;
+}
 
 const CONTEXT_DEFAULT = 8192;
 /** Below this size one thread beats two: handing over costs more than the sums (measured 20 to 200 times). */

@@ -2,27 +2,9 @@
  * The engine inside the agent: llama.cpp through node-llama-cpp, an optional dependency that is loaded only here. It
  * takes what binaries came with the package; it never builds or downloads any.
  */
-import type { Host } from "../host.ts";
-import { type BuiltInModel, loadBuiltInModel } from "./built-in-model.ts";
+import { type BuiltInModel, type BuiltInOptions, loadBuiltInModel } from "./built-in-model.ts";
 import { runBuiltIn } from "./built-in-run.ts";
 import { type DiscoveredModel, type Engine, failed } from "./engine.ts";
-
-export interface BuiltInOptions {
-  host: Pick<Host, "files" | "directories" | "log">;
-  /** A GGUF file. */
-  modelPath: string;
-  /** What consumers ask for; the file's name without its ending unless given. */
-  name?: string;
-  /** Sequences that are computed at once. */
-  slots?: number;
-  contextLengthMax?: number;
-  /** Threads on the CPU; 1 for tiny models, where a second one costs more than it gives. */
-  threads?: number;
-  /** Whether to use a GPU where one works; true unless given. */
-  gpu?: boolean;
-  /** Offer vectors of a model that is not made for them. */
-  embeddings?: boolean;
-}
 
 /** Loads the model at the first look at its models; a look that fails is tried again at the next. */
 export function createBuiltInEngine(options: BuiltInOptions): Engine {

@@ -9,7 +9,8 @@ import { type Host, limitedSignal } from "../host.ts";
 import { DETECT_LIMITS } from "../limits.ts";
 import type { Engine } from "./engine.ts";
 import { createOllamaEngine, OLLAMA_PORT } from "./ollama.ts";
-import { createOpenAiEngine, type OpenAiKind } from "./openai-compatible.ts";
+import { createOpenAiEngine } from "./openai-compatible.ts";
+import type { OpenAiKind } from "./openai-models.ts";
 
 export const DEFAULT_PORTS = [OLLAMA_PORT, 8080, 8000, 1234] as const;
 

@@ -2,7 +2,8 @@ import { afterEach, describe, expect, it } from "vitest";
 import { createNodeHost } from "../node-host.ts";
 import { collect } from "../testing/collect.ts";
 import { type Answer, createEngineServer, type EngineServer, sse } from "../testing/engine-server.ts";
-import { createOpenAiEngine, type OpenAiKind, type OpenAiOptions } from "./openai-compatible.ts";
+import { createOpenAiEngine } from "./openai-compatible.ts";
+import type { OpenAiKind, OpenAiOptions } from "./openai-models.ts";
 
 const host = createNodeHost();
 let server: EngineServer | undefined;

@@ -14,21 +14,9 @@ import {
   failed,
 } from "./engine.ts";
 import { type EngineAddress, type EngineHost, isOutcome, post, readStream, refusal } from "./engine-http.ts";
-import { type ListedModel, listOpenAiModels } from "./openai-models.ts";
+import { type ListedModel, listOpenAiModels, type OpenAiKind, type OpenAiOptions } from "./openai-models.ts";
 import { createSseReader, readWholeAnswer, usageSchema } from "./openai-stream.ts";
 import { embeddingsRequestSchema } from "./requests.ts";
-
-export type OpenAiKind = Extract<EngineKind, "llama.cpp" | "vllm" | "lm-studio" | "openai-compatible">;
-
-export interface OpenAiOptions {
-  host: EngineHost;
-  kind: OpenAiKind;
-  address: EngineAddress;
-  /** Attempts at once with one model; what the server tells, or a cautious figure, unless given. */
-  slots?: number;
-  /** What the models can do, where the provider knows better than the probes. */
-  capabilities?: Capability[];
-}
 
 export function createOpenAiEngine(options: OpenAiOptions): Engine {
   const { host, kind, address } = options;

@@ -1,9 +1,8 @@
 /** What servers of OpenAI's API tell of their models, each in its own place. */
-import type { Capability } from "@gfe/protocol";
+import type { Capability, EngineKind } from "@gfe/protocol";
 import { z } from "zod";
 import type { DiscoveredModel } from "./engine.ts";
 import { type EngineAddress, type EngineHost, inquire } from "./engine-http.ts";
-import type { OpenAiKind, OpenAiOptions } from "./openai-compatible.ts";
 
 const MODELS_MAX = 256;
 const FALLBACK_CONTEXT = 4096;
@@ -12,6 +11,18 @@ const VLLM_SLOTS = 16;
 /** One request with two or three tokens, at most once for each model. */
 const PROBE_TIMEOUT_MS = 20_000;
 const EMBEDDER = /embed|\bbge\b|bge-|\be5-|gte-|minilm/i;
+
+export type OpenAiKind = Extract<EngineKind, "llama.cpp" | "vllm" | "lm-studio" | "openai-compatible">;
+
+export interface OpenAiOptions {
+  host: EngineHost;
+  kind: OpenAiKind;
+  address: EngineAddress;
+  /** Attempts at once with one model; what the server tells, or a cautious figure, unless given. */
+  slots?: number;
+  /** What the models can do, where the provider knows better than the probes. */
+  capabilities?: Capability[];
+}
 
 export type ListedModel = DiscoveredModel & {
   /** The server's own name for it. */

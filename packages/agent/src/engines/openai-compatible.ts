@@ -1,5 +1,4 @@
 /** Any server that speaks OpenAI's API: llama.cpp, vLLM, LM Studio, LocalAI, KoboldCpp … */
-import type { Capability, EngineKind } from "@gfe/protocol";
 import { z } from "zod";
 import { readJson } from "../body.ts";
 import { ENGINE_LIMITS } from "../limits.ts";
@@ -13,7 +12,7 @@ import {
   encodeVector,
   failed,
 } from "./engine.ts";
-import { type EngineAddress, type EngineHost, isOutcome, post, readStream, refusal } from "./engine-http.ts";
+import { isOutcome, post, readStream, refusal } from "./engine-http.ts";
 import { type ListedModel, listOpenAiModels, type OpenAiKind, type OpenAiOptions } from "./openai-models.ts";
 import { createSseReader, readWholeAnswer, usageSchema } from "./openai-stream.ts";
 import { embeddingsRequestSchema } from "./requests.ts";

@@ -1,7 +1,7 @@
 /** Hands /api/auth/* to accounts/. */
 import type { FastifyInstance } from "fastify";
 import type { Accounts } from "../accounts/accounts.ts";
-import { webHeaders } from "./rest/rest.ts";
+import { webHeaders } from "./caller.ts";
 
 const BODY_LIMIT_BYTES = 64 * 1024;
 

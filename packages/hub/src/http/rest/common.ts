@@ -1,0 +1,33 @@
+/** What the routes under /api/v1 share. */
+import type { KeyScope, PublicConfig } from "@gfe/protocol";
+import type { FastifyRequest } from "fastify";
+import type pg from "pg";
+import { z } from "zod";
+import type { Accounts, Principal } from "../../accounts/accounts.ts";
+import type { Books } from "../../billing/books.ts";
+import type { Live } from "../../live/live.ts";
+import type { Registry } from "../../market/registry.ts";
+import { callerOf } from "../caller.ts";
+import { nameOf } from "../parse.ts";
+
+export interface RestDeps {
+  accounts: Accounts;
+  books: Books;
+  pool: pg.Pool;
+  registry: Registry;
+  live: Live;
+  publicConfig: PublicConfig;
+}
+
+export const pageSchema = z.object({
+  limit: z.coerce.number().int().min(1).max(200).default(50),
+  before: nameOf(80).optional(),
+});
+export const idSchema = z.object({ id: nameOf(80) });
+export const tags = (tag: string, summary: string) => ({ tags: [tag], summary });
+
+/** Finds a request's caller. Throws GfeError 401 or 403 where the scope is missing. */
+export const whoOf =
+  ({ accounts }: Pick<RestDeps, "accounts">) =>
+  (request: FastifyRequest, scope: KeyScope): Promise<Principal> =>
+    accounts.authenticate(callerOf(request), scope);

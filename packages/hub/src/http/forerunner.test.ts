@@ -187,8 +187,7 @@ describe("a submitted job", () => {
 });
 
 describe("what broke off but was delivered in part", () => {
-  // Known to fail: earnings() counts completed jobs only, the ledger pays for what was delivered.
-  test.fails("was paid for, and is earned and spent like all else", async () => {
+  test("was paid for, and is earned and spent like all else", async () => {
     const [owner, buyer] = [await hub.signUp(), await hub.signUp()];
     const { key: one } = await newKey(hub, buyer, ["inference"]);
     const node = await joinNode(hub.url, (await newAgentToken(hub, owner)).secret, {

@@ -59,12 +59,12 @@ export interface Earnings {
   byModel: { model: string; earnedMicro: bigint; jobs: number }[];
 }
 
-/** What a provider earned since a moment, after fees. */
+/** What a provider earned since a moment, after fees: also by answers that broke off, for what was delivered of them. */
 export async function earnings(pool: pg.Pool, userId: string, since: Date): Promise<Earnings> {
   const grouped = (expression: string) =>
     pool.query<{ name: string; earned: string; jobs: string }>(
       `SELECT ${expression} AS name, sum(cost_micro - fee_micro) AS earned, count(*) AS jobs FROM jobs
-       WHERE provider_id = $1 AND state = 'completed' AND created_at >= $2 GROUP BY 1 ORDER BY 1`,
+       WHERE provider_id = $1 AND (state = 'completed' OR cost_micro > 0) AND created_at >= $2 GROUP BY 1 ORDER BY 1`,
       [userId, since],
     );
   const [byDay, byModel] = [

@@ -47,7 +47,7 @@ export const apiKeySchema = z.object({
 export type ApiKey = z.infer<typeof apiKeySchema>;
 export const createKeySchema = z.object({
   label: labelSchema,
-  scopes: z.array(keyScopeSchema).min(1).default(["inference", "read"]),
+  scopes: z.array(keyScopeSchema).min(1).max(10).default(["inference", "read"]),
   budget_micro: z
     .string()
     .regex(/^\d{1,18}$/)

@@ -68,6 +68,16 @@ describe("a fault is told in the dialect of its address", () => {
   });
 });
 
+test.each(["/api/v1/%", "/%E0%A4%A"])(
+  "an address that cannot be read is a fault like others: %s",
+  async (url) => {
+    const response = await serve().inject(url);
+    expect(response.statusCode).toBe(400);
+    expect(response.json()).toMatchObject({ code: "invalid_request", type: "urn:gfe:error:invalid_request" });
+    expect((await serve().inject("/v1/%")).json()).toMatchObject({ error: { code: "invalid_request" } });
+  },
+);
+
 describe("a body", () => {
   test.each<[string, string, string, number, string]>([
     ["that is too large", `{"name":"${"x".repeat(200)}"}`, "application/json", 413, "body_too_large"],

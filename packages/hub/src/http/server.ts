@@ -8,9 +8,12 @@ import Fastify, {
   type FastifyBaseLogger,
   type FastifyError,
   type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
   LogController,
 } from "fastify";
 import { serializerCompiler, validatorCompiler } from "fastify-type-provider-zod";
+import { rememberMethods } from "./methods.ts";
 
 export interface ServerOptions {
   log: FastifyBaseLogger;
@@ -44,6 +47,8 @@ export function createServer(options: ServerOptions): FastifyInstance {
       const sent = request.headers["x-request-id"];
       return typeof sent === "string" && REQUEST_ID.test(sent) ? sent : newId("req");
     },
+    // An address that cannot be decoded reaches no route and no hook.
+    frameworkErrors: answerFault,
     // Streams live long; a connection that sends no request does not.
     requestTimeout: 60_000,
     keepAliveTimeout: 75_000,
@@ -61,20 +66,27 @@ export function createServer(options: ServerOptions): FastifyInstance {
     if (options.https) reply.header("strict-transport-security", "max-age=31536000");
   });
 
-  app.setErrorHandler((thrown: FastifyError | GfeError | Error, request, reply) => {
-    const error = toGfeError(thrown);
-    const level = error.status >= 500 ? "error" : "debug";
-    const cause = error.cause ?? thrown;
-    request.log[level](
-      { request: request.id, code: error.code, cause: cause instanceof Error ? cause.stack : String(cause) },
-      "request failed",
-    );
-    if (error.retryAfterS !== undefined) reply.header("retry-after", String(error.retryAfterS));
-    reply.status(error.status);
-    if (isOpenAi(request.url)) return reply.send(toOpenAiError(error));
-    return reply.header("content-type", "application/problem+json").send(JSON.stringify(toProblem(error)));
-  });
+  app.setErrorHandler(answerFault);
+  rememberMethods(app);
   return app;
+}
+
+function answerFault(
+  thrown: FastifyError | GfeError | Error,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): FastifyReply {
+  const error = toGfeError(thrown);
+  const level = error.status >= 500 ? "error" : "debug";
+  const cause = error.cause ?? thrown;
+  request.log[level](
+    { request: request.id, code: error.code, cause: cause instanceof Error ? cause.stack : String(cause) },
+    "request failed",
+  );
+  if (error.retryAfterS !== undefined) reply.header("retry-after", String(error.retryAfterS));
+  reply.status(error.status);
+  if (isOpenAi(request.url)) return reply.send(toOpenAiError(error));
+  return reply.header("content-type", "application/problem+json").send(JSON.stringify(toProblem(error)));
 }
 
 /** Whether this path speaks OpenAI's dialect. */

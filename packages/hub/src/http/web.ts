@@ -24,8 +24,14 @@ export async function registerWeb(app: FastifyInstance, dist: string = DIST): Pr
     });
   }
   app.setNotFoundHandler((request, reply) => {
+    const path = request.url.split("?")[0]!;
+    const methods = app.methodsAt(path);
+    if (methods.length > 0) {
+      reply.header("allow", methods.join(", "));
+      throw new GfeError("method_not_allowed", `${path} takes ${methods.join(", ")}`);
+    }
     if (NOT_PAGES.test(request.url) || request.method !== "GET")
-      throw new GfeError("not_found", `There is nothing at ${request.url.split("?")[0]}`);
+      throw new GfeError("not_found", `There is nothing at ${path}`);
     if (built) return reply.sendFile("index.html");
     return reply
       .type("text/plain; charset=utf-8")

@@ -1,10 +1,13 @@
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { type LiveEvent, liveEventSchema } from "@gfe/protocol";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { createRegistry } from "../market/registry.ts";
 import { call, newAgentToken, newKey, type Person } from "../testing/test-api.ts";
 import { startTestHub, type TestHub } from "../testing/test-hub.ts";
 import { LiveReader } from "../testing/test-live.ts";
 import { joinNode } from "../testing/test-node.ts";
-import { LIVE_LIMITS } from "./live.ts";
+import { createLive, LIVE_LIMITS } from "./live.ts";
 
 let hub: TestHub;
 let provider: Person;
@@ -179,6 +182,28 @@ describe("a reader that comes back", () => {
     const [boot] = (await open()).lastId.split("-");
     expect((await open({ "last-event-id": `${boot}-999999` })).events[0]).toMatchObject({ type: "snapshot" });
   });
+});
+
+test("a reader that left before its stream was opened takes no place", async () => {
+  const live = createLive(createRegistry(), { total: 0, completed: 0, tokens: 0 });
+  const reader = { userId: "usr_1", address: "127.0.0.1", lastEventId: undefined, balanceMicro: null };
+  const server = createServer((_request, response) => {
+    response.once("close", () => {
+      live.open(response, reader);
+      server.emit("opened");
+    });
+    response.destroy();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  for (let i = 0; i <= LIVE_LIMITS.connectionsPerReader; i++) {
+    const opened = once(server, "opened");
+    await fetch(`http://127.0.0.1:${port}`).catch(() => {});
+    await opened;
+  }
+  expect(live.hasReaders("usr_1")).toBe(false);
+  live.close();
+  await new Promise((resolve) => server.close(resolve));
 });
 
 test("one account has no more streams than it may, and gets a place back when it leaves one", async () => {

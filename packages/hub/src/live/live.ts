@@ -168,6 +168,7 @@ export function createLive(
 
   return {
     open(response, { userId, address, lastEventId, balanceMicro }) {
+      if (response.closed) return; // it left while it was being looked up: nothing would ever remove it
       const mine = [...readers].filter((reader) =>
         userId === null ? reader.userId === null && reader.address === address : reader.userId === userId,
       );

@@ -38,7 +38,10 @@ export function registerPublic(
 
   app.get(
     "/api/v1/live",
-    { schema: tags("public", "Live events (SSE): snapshot, deltas, replay by Last-Event-ID") },
+    {
+      exposeHeadRoute: false, // a stream without a body would never end
+      schema: tags("public", "Live events (SSE): snapshot, deltas, replay by Last-Event-ID"),
+    },
     async (request, reply) => {
       const principal = await accounts.authenticateIfAny(callerOf(request), "read");
       const balance = principal ? (await books.balance(principal.userId)).available.toString() : null;

@@ -182,6 +182,31 @@ describe("an account", () => {
   });
 });
 
+test("a scope that is asked for twice is given once, and more than there can be are refused", async () => {
+  const ask = (scopes: string[]) => call(hub, "POST /api/v1/keys", operator, { label: "k", scopes });
+  const { body } = await ask(["read", "inference", "read"]);
+  expect(body.key.scopes).toEqual(["read", "inference"]);
+  expect((await ask(new Array(5000).fill("read"))).body).toMatchObject({ status: 400, param: "scopes" });
+});
+
+test("a wrong method is told from a wrong address, with the right ones", async () => {
+  const wrong = await call(hub, "GET /v1/chat/completions", { key: keys.inference });
+  expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "POST"]);
+  expect(wrong.body.error).toMatchObject({
+    code: "method_not_allowed",
+    message: "/v1/chat/completions takes POST",
+  });
+  for (const [request, allow] of [
+    ["PUT /api/v1/keys/key_1/?x=1", "DELETE"],
+    ["DELETE /api/v1/jobs/job_1", "GET, HEAD"],
+    ["HEAD /api/v1/live", "GET"],
+    ["POST /api/computing/models", "GET, HEAD"],
+  ] as const) {
+    const { status, headers } = await call(hub, request, consumer);
+    expect([request, status, headers.get("allow")]).toEqual([request, 405, allow]);
+  }
+});
+
 describe("what is another account's", () => {
   test.each<[string, () => string]>([
     ["jobs", () => "/api/v1/jobs"],

@@ -45,7 +45,8 @@ export function registerSecrets(instance: FastifyInstance, { accounts, books }: 
     },
     async (request, reply) => {
       const { userId } = await who(request, "manage");
-      const { label, scopes, budget_micro, expires_at } = request.body;
+      const { label, budget_micro, expires_at } = request.body;
+      const scopes = [...new Set(request.body.scopes)];
       const expiresAt = expires_at === null ? null : new Date(expires_at);
       if (expiresAt && expiresAt.getTime() <= Date.now())
         throw new GfeError("invalid_request", "expires_at is in the past", { param: "expires_at" });

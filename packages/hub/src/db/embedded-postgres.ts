@@ -204,7 +204,11 @@ function runsCluster(pid: number, cluster: string): boolean {
 /** What it complained of, and where the rest is. */
 function lastWords(logFile: string): string {
   const lines = existsSync(logFile) ? readFileSync(logFile, "utf8").trimEnd().split("\n") : [];
-  const fatal = lines.findLast((line) => line.includes("FATAL:")) ?? lines.at(-1) ?? "it said nothing";
+  // Our own asking whether it is ready is refused as FATAL too, and tells nothing.
+  const fatal =
+    lines.findLast((line) => line.includes("FATAL:") && !/the database system is /.test(line)) ??
+    lines.at(-1) ??
+    "it said nothing";
   return `${fatal.replace(/^.*?FATAL:\s*/, "")} (see ${logFile})`;
 }
 

@@ -31,6 +31,8 @@ export interface RogueOptions {
   signer?: Signer;
   /** Called for each attempt; answers honestly with one word if absent. */
   onStart?(start: AttemptStart, agent: RogueAgent): void;
+  /** Called for every frame, before it is acted upon. */
+  onFrame?(frame: HubFrame, agent: RogueAgent): void;
   announcement?: unknown;
 }
 
@@ -65,6 +67,7 @@ export class RogueAgent {
         if (isBinary) return;
         const frame = JSON.parse(String(data)) as HubFrame;
         agent.frames.push(frame);
+        options.onFrame?.(frame, agent);
         for (const listener of agent.#listeners) listener();
         if (frame.type === "challenge") void agent.#hello(frame, options);
         else if (frame.type === "welcome") {
@@ -108,6 +111,11 @@ export class RogueAgent {
   }
   text(channel: number, text: string): void {
     this.raw(encodeDelta(deltaKind.text, channel, new TextEncoder().encode(text)));
+  }
+  /** Base64 of little-endian float32, one for each input. */
+  vectors(channel: number, vectors: string[]): void {
+    const payload = new TextEncoder().encode(JSON.stringify({ vectors }));
+    this.raw(encodeDelta(deltaKind.embeddings, channel, payload));
   }
   async done(start: AttemptStart, outputTokens: number, inputTokens = 1): Promise<void> {
     this.send({

@@ -31,6 +31,8 @@ export interface World {
   available(person: Person): Promise<bigint>;
   /** Waits until no hold is open, checks every invariant, stops everything. */
   end(): Promise<void>;
+  /** Stops everything, whatever the books say. */
+  stop(): Promise<void>;
 }
 
 export interface Answer {
@@ -106,6 +108,13 @@ export async function startWorld(env: Record<string, string> = {}): Promise<Worl
     };
   }
 
+  async function stop(): Promise<void> {
+    await hub.stop();
+    await pool.end();
+    await database.drop();
+    rmSync(dataDir, { recursive: true, force: true });
+  }
+
   return {
     hub,
     pool,
@@ -120,17 +129,21 @@ export async function startWorld(env: Record<string, string> = {}): Promise<Worl
         await until(async () => (await ledger.openHolds()).length === 0, "every hold is resolved");
         await audit(pool, ledger);
       } finally {
-        await hub.stop();
-        await pool.end();
-        await database.drop();
-        rmSync(dataDir, { recursive: true, force: true });
+        await stop();
       }
     },
+    stop,
   };
 }
 
 /** The ledger's own invariants, and that jobs and ledger tell the same story. Throws with what is wrong. */
 export async function audit(pool: pg.Pool, ledger: Ledger): Promise<void> {
+  const problems = await auditProblems(pool, ledger);
+  if (problems.length > 0) throw new Error(`the audit failed:\n${problems.join("\n")}`);
+}
+
+/** The same as a list, empty where all is well. */
+export async function auditProblems(pool: pg.Pool, ledger: Ledger): Promise<string[]> {
   const broken = (await ledger.verify()).checks.filter(({ ok }) => !ok);
   const { rows } = await pool.query<{ id: string; problem: string }>(`
     SELECT j.id, 'a job and its hold disagree' AS problem FROM jobs j LEFT JOIN ledger_holds h ON h.id = j.id
@@ -143,8 +156,10 @@ export async function audit(pool: pg.Pool, ledger: Ledger): Promise<void> {
       WHERE coalesce(t.fee, 0) <> j.fee_micro OR coalesce(t.pay, 0) <> j.cost_micro - j.fee_micro OR t.n > 2
     UNION ALL
     SELECT j.id, 'an account was paid for serving itself' FROM jobs j WHERE j.provider_id = j.consumer_id AND j.cost_micro > 0`);
-  if (broken.length + rows.length > 0)
-    throw new Error(`the audit failed: ${JSON.stringify([...broken, ...rows])}`);
+  return [
+    ...broken.map(({ name, detail }) => `not so: ${name} (${detail})`),
+    ...rows.map(({ id, problem }) => `${problem}: ${id}`),
+  ];
 }
 
 const UNTIL_MS = 10_000;

@@ -8,9 +8,9 @@
  * failed attempt moves to the next-best node inside the same hold; after it, the job ends and pays for what was
  * delivered. A job ends exactly once: the ledger resolves its hold once, and the ended row goes with it.
  */
-import { GfeError, newAttemptId, newJobId, type PriceWire } from "@gfe/protocol";
+import { GfeError, newAttemptId, newJobId } from "@gfe/protocol";
 import type { Billing } from "../billing/billing.ts";
-import { type Bill, billOf, type Quote, quoteOf } from "../billing/quote.ts";
+import { type Bill, billOf, type Quote } from "../billing/quote.ts";
 import type { Wish } from "../market/match.ts";
 import type { Offer } from "../market/registry.ts";
 import { checkedUsage } from "../trust/receipts.ts";
@@ -19,14 +19,11 @@ import type { Dispatcher } from "./dispatcher.ts";
 import { Gate } from "./gate.ts";
 import { type EndedAttempt, endedRider, runningRider } from "./records.ts";
 import type { Lease, SlotQueue } from "./slot-queue.ts";
+import { engineBody, isShortWhole, quoteFor, wishOf } from "./terms.ts";
 import type { FlowControl, JobOutcome, JobRequest, JobSink, Jobs } from "./types.ts";
 
 /** Nodes that one job may try. */
 export const ATTEMPTS_MAX = 3;
-/** Output tokens when the caller names no bound. */
-export const DEFAULT_OUTPUT_TOKENS = 4096;
-/** An answer that nobody streams and that has at most so many tokens may be asked of the engine in one piece. */
-export const WHOLE_TOKENS_MAX = 128;
 /** A hold outlives its job's total time by this much, so that a settlement can be tried again. */
 export const HOLD_MARGIN_MS = 10 * 60_000;
 /** How long a caller waits for its settlement to be durable; it goes on being tried after that. */
@@ -300,39 +297,6 @@ export function createJobs(options: JobsOptions): Jobs {
     },
   };
 }
-
-function wishOf(request: JobRequest): Wish {
-  return {
-    model: request.model,
-    consumerId: request.payer.userId,
-    needs: request.needs,
-    // A token is rarely longer than 8 bytes: what cannot fit by that measure is refused before it costs anything.
-    contextTokensMin: Math.ceil(request.inputBytes / 8),
-    inputTokens: Math.ceil(request.inputBytes / 4),
-    outputTokens: request.kind === "embedding" ? 0 : (request.maxOutputTokens ?? DEFAULT_OUTPUT_TOKENS / 8),
-    excluded: new Set(),
-  };
-}
-
-function quoteFor(request: JobRequest, { offer }: Offer): Quote {
-  const price: PriceWire = offer.price;
-  const input = Math.min(request.inputTokensMax, offer.context_length);
-  return quoteOf(price, input, outputTokensMax(request, offer.context_length) * request.choices);
-}
-
-function outputTokensMax(request: JobRequest, contextLength: number): number {
-  if (request.kind === "embedding") return 0;
-  return Math.min(request.maxOutputTokens ?? DEFAULT_OUTPUT_TOKENS, contextLength);
-}
-
-/** The body as the engine gets it: always with the bound that the hold covers. */
-function engineBody(request: JobRequest, { offer }: Offer): Record<string, unknown> {
-  if (request.kind === "embedding") return request.body;
-  return { ...request.body, max_tokens: outputTokensMax(request, offer.context_length) };
-}
-
-const isShortWhole = (request: JobRequest, { offer }: Offer): boolean =>
-  request.whole && outputTokensMax(request, offer.context_length) * request.choices <= WHOLE_TOKENS_MAX;
 
 function tried(ending: Ending, bill: Bill | null, endedAtMs: number): EndedAttempt {
   const { end, offer, attemptId, startedAtMs } = ending;

@@ -1,0 +1,45 @@
+/** What a job asks of a node and what it may cost there: pure functions of the request and an offer. */
+import type { PriceWire } from "@gfe/protocol";
+import { type Quote, quoteOf } from "../billing/quote.ts";
+import type { Wish } from "../market/match.ts";
+import type { Offer } from "../market/registry.ts";
+import type { JobRequest } from "./types.ts";
+
+/** Output tokens when the caller names no bound. */
+export const DEFAULT_OUTPUT_TOKENS = 4096;
+/** An answer that nobody streams and that has at most so many tokens may be asked of the engine in one piece. */
+export const WHOLE_TOKENS_MAX = 128;
+
+export function wishOf(request: JobRequest): Wish {
+  return {
+    model: request.model,
+    consumerId: request.payer.userId,
+    needs: request.needs,
+    // A token is rarely longer than 8 bytes: what cannot fit by that measure is refused before it costs anything.
+    contextTokensMin: Math.ceil(request.inputBytes / 8),
+    inputTokens: Math.ceil(request.inputBytes / 4),
+    outputTokens: request.kind === "embedding" ? 0 : (request.maxOutputTokens ?? DEFAULT_OUTPUT_TOKENS / 8),
+    excluded: new Set(),
+  };
+}
+
+export function quoteFor(request: JobRequest, { offer }: Offer): Quote {
+  const price: PriceWire = offer.price;
+  const input = Math.min(request.inputTokensMax, offer.context_length);
+  return quoteOf(price, input, outputTokensMax(request, offer.context_length) * request.choices);
+}
+
+function outputTokensMax(request: JobRequest, contextLength: number): number {
+  if (request.kind === "embedding") return 0;
+  return Math.min(request.maxOutputTokens ?? DEFAULT_OUTPUT_TOKENS, contextLength);
+}
+
+/** The body as the engine gets it: always with the bound that the hold covers. */
+export function engineBody(request: JobRequest, { offer }: Offer): Record<string, unknown> {
+  if (request.kind === "embedding") return request.body;
+  return { ...request.body, max_tokens: outputTokensMax(request, offer.context_length) };
+}
+
+/** Whether the engine may be asked for the answer in one piece. */
+export const isShortWhole = (request: JobRequest, { offer }: Offer): boolean =>
+  request.whole && outputTokensMax(request, offer.context_length) * request.choices <= WHOLE_TOKENS_MAX;

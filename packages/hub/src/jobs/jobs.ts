@@ -220,7 +220,7 @@ export function createJobs(options: JobsOptions): Jobs {
         kind: job.request.kind,
         model: job.request.model,
         body: engineBody(job.request, offer),
-        ...(isShortWhole(job.request, offer) ? { whole: true } : {}),
+        ...(isShortWhole(job.request, offer, limits.firstTokenMs) ? { whole: true } : {}),
         deadline_ms: Math.max(1, Math.round(job.deadlineAtMs - startedAtMs)),
       },
       sink,

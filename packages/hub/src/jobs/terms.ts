@@ -7,8 +7,12 @@ import type { JobRequest } from "./types.ts";
 
 /** Output tokens when the caller names no bound. */
 export const DEFAULT_OUTPUT_TOKENS = 4096;
-/** An answer that nobody streams and that has at most so many tokens may be asked of the engine in one piece. */
-export const WHOLE_TOKENS_MAX = 128;
+/**
+ * An answer that nobody streams and that has at most so many tokens may be asked of the engine in one piece, which then
+ * comes as late as its last token: only where the first may take this long.
+ */
+export const WHOLE_TOKENS_MAX = 64;
+export const WHOLE_FIRST_TOKEN_MS_MIN = 60_000;
 
 export function wishOf(request: JobRequest): Wish {
   return {
@@ -41,5 +45,7 @@ export function engineBody(request: JobRequest, { offer }: Offer): Record<string
 }
 
 /** Whether the engine may be asked for the answer in one piece. */
-export const isShortWhole = (request: JobRequest, { offer }: Offer): boolean =>
-  request.whole && outputTokensMax(request, offer.context_length) * request.choices <= WHOLE_TOKENS_MAX;
+export const isShortWhole = (request: JobRequest, { offer }: Offer, firstTokenMs: number): boolean =>
+  request.whole &&
+  firstTokenMs >= WHOLE_FIRST_TOKEN_MS_MIN &&
+  outputTokensMax(request, offer.context_length) * request.choices <= WHOLE_TOKENS_MAX;

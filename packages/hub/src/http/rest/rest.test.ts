@@ -182,6 +182,19 @@ describe("an account", () => {
   });
 });
 
+describe("one model's address", () => {
+  test.each(["nobody", "a%2Fb", "a/b:1b"])("of a model that nobody offers is not found: %s", async (name) => {
+    const { status, body } = await get(`/v1/models/${name}`);
+    expect([status, body.error.code, body.error.param]).toEqual([404, "model_not_found", "model"]);
+  });
+
+  // Known to fail: what the router has decoded is decoded again.
+  test.fails("may hold a percent sign", async () => {
+    const { status, body } = await get("/v1/models/100%25");
+    expect([status, body.error.code]).toEqual([404, "model_not_found"]);
+  });
+});
+
 test("a scope that is asked for twice is given once, and more than there can be are refused", async () => {
   const ask = (scopes: string[]) => call(hub, "POST /api/v1/keys", operator, { label: "k", scopes });
   const { body } = await ask(["read", "inference", "read"]);

@@ -37,7 +37,8 @@ function readOptions(): Options | null {
 const wholeNumber = (text: string): number | null =>
   /^\d{1,10}$/.test(text) && Number(text) <= SEED_MAX ? Number(text) : null;
 
-async function main(options: Options): Promise<void> {
+/** Resolves with the exit status. */
+async function main(options: Options): Promise<number> {
   const { seed, jobs, json } = options;
   const tell = json ? () => {} : (line: string) => console.log(line);
   tell(`seed ${seed}, ${jobs} requests`);
@@ -48,14 +49,13 @@ async function main(options: Options): Promise<void> {
     const report = await simulate({ seed, jobs, onProgress });
     if (json) console.log(JSON.stringify(report));
     else print(report, tell);
-    if (report.violations.length > 0) {
-      console.error(`\n${report.violations.length} violations with seed ${seed}:`);
-      for (const violation of report.violations) console.error(`  ${violation}`);
-      process.exitCode = 1;
-    }
+    if (report.violations.length === 0) return 0;
+    console.error(`\n${report.violations.length} violations with seed ${seed}:`);
+    for (const violation of report.violations) console.error(`  ${violation}`);
+    return 1;
   } catch (error) {
     console.error(`the simulation with seed ${seed} broke:`, error);
-    process.exitCode = 1;
+    return 1;
   } finally {
     await stopDatabase();
   }
@@ -83,8 +83,5 @@ function table(tell: (line: string) => void, title: string, rows: [string, strin
 }
 
 const options = readOptions();
-if (options) await main(options);
-else {
-  console.error(USAGE);
-  process.exitCode = 2;
-}
+if (!options) console.error(USAGE);
+process.exit(options ? await main(options) : 2);

@@ -165,8 +165,12 @@ export async function auditProblems(pool: pg.Pool, ledger: Ledger): Promise<stri
 const UNTIL_MS = 10_000;
 
 /** Asks again and again until it is so; throws after a bounded time. For states that no event tells of. */
-export async function until(condition: () => Promise<boolean> | boolean, what: string): Promise<void> {
-  for (const deadline = Date.now() + UNTIL_MS; !(await condition()); ) {
+export async function until(
+  condition: () => Promise<boolean> | boolean,
+  what: string,
+  withinMs = UNTIL_MS,
+): Promise<void> {
+  for (const deadline = Date.now() + withinMs; !(await condition()); ) {
     if (Date.now() > deadline) throw new Error(`it never came to be that ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }

@@ -6,6 +6,7 @@
  * again; when this process was killed, the next one finds the orphan by its pid file and stops it first.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import {
   chmodSync,
   chownSync,
@@ -14,11 +15,13 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { closedDirectory, makeDataDir, postgresBinaries } from "./postgres-binaries.ts";
@@ -156,12 +159,20 @@ function prepareDirectory(cluster: string, user: { uid?: number; gid?: number })
   }
 }
 
+/** Made beside its place and moved there when whole: a hub that is killed meanwhile begins anew. */
 function createCluster(initdb: string, cluster: string, user: { uid?: number; gid?: number }): void {
+  const [parent, unfinished] = [dirname(cluster), `${basename(cluster)}.making-`];
+  for (const name of readdirSync(parent))
+    if (name.startsWith(unfinished)) rmSync(join(parent, name), { recursive: true, force: true });
+  const making = join(parent, unfinished + randomBytes(4).toString("hex"));
+  prepareDirectory(making, user);
   const flags = [
-    ...["-D", cluster, "-U", "gfe", "-E", "UTF8", "--locale=C", "--no-instructions"],
+    ...["-D", making, "-U", "gfe", "-E", "UTF8", "--locale=C", "--no-instructions"],
     ...["--auth-local=trust", "--auth-host=reject"],
   ];
   execFileSync(initdb, flags, { ...user, cwd: "/", stdio: "pipe", env: cleanEnv() });
+  rmSync(cluster, { recursive: true, force: true }); // of no use: it has no PG_VERSION
+  renameSync(making, cluster);
 }
 
 function socketDirectory(cluster: string, user: { uid?: number; gid?: number }): string {

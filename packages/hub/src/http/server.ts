@@ -115,5 +115,19 @@ function toGfeError(thrown: FastifyError | GfeError | Error): GfeError {
   if (thrown instanceof SyntaxError && statusCode === 400) return new GfeError("invalid_json");
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
     return new GfeError("invalid_request", thrown.message);
+  if (isDatabaseAway(thrown))
+    return new GfeError("overloaded", "The database does not answer; try again shortly", {
+      retryAfterS: 2,
+      cause: thrown,
+    });
   return new GfeError("internal", undefined, { cause: thrown });
+}
+
+/** No connection, or one that was cut: of the moment, and no fault of the request or of ours. */
+function isDatabaseAway(thrown: Error): boolean {
+  const { code, message } = thrown as FastifyError;
+  return (
+    (typeof code === "string" && /^(08...|57P0.|53300|ECONN[A-Z]+|EPIPE|ENOENT)$/.test(code)) ||
+    /^Connection terminated|timeout exceeded when trying to connect/i.test(message)
+  );
 }

@@ -55,6 +55,7 @@ export class Session {
   readonly #ended = new Set<string>();
   #nextChannel = 1;
   #malformed = 0;
+  #greeted = false;
   #joined = false;
   #closed = false;
   #lastHeardMs: number;
@@ -147,8 +148,11 @@ export class Session {
   }
 
   #onControl(bytes: Buffer): void {
-    const parsed = agentFrameSchema.safeParse(parse(bytes));
+    const raw = parse(bytes);
+    const parsed = agentFrameSchema.safeParse(raw);
     if (!parsed.success) {
+      // A newer agent may say more: that is counted, and held against nobody.
+      if (this.#joined && isUnknownType(raw)) return this.#events.refused("unknown_type");
       const issue = parsed.error.issues[0];
       return this.#refuse("malformed", `${issue?.path.join(".") || "frame"}: ${issue?.message ?? "invalid"}`);
     }
@@ -156,7 +160,10 @@ export class Session {
     if (!this.#joined && frame.type !== "hello") return this.#refuse("not_joined", "say hello first");
     switch (frame.type) {
       case "hello":
-        return this.#joined ? this.#refuse("already_joined", "hello was said") : this.#events.hello(frame);
+        // Once, also before the first was admitted: a socket is one node.
+        if (this.#greeted) return this.#refuse("already_joined", "hello was said");
+        this.#greeted = true;
+        return this.#events.hello(frame);
       case "announce":
         return this.#events.announced(frame);
       case "drain":
@@ -218,6 +225,15 @@ export class Session {
       live.sink.failed("node_lost", "the node's connection closed");
     }
   }
+}
+
+const knownTypes: ReadonlySet<string> = new Set(
+  agentFrameSchema.options.map(({ shape }) => shape.type.value),
+);
+
+function isUnknownType(raw: unknown): boolean {
+  const type = (raw as { type?: unknown } | null | undefined)?.type;
+  return typeof type === "string" && !knownTypes.has(type);
 }
 
 function parse(bytes: Buffer): unknown {

@@ -78,7 +78,7 @@ export function registerInference(app: FastifyInstance, deps: InferenceDeps): vo
   }));
 
   app.get("/v1/models/*", { schema: { tags, summary: "One model" } }, async (request) => {
-    const model = decodeURIComponent((request.params as { "*": string })["*"]);
+    const model = (request.params as { "*": string })["*"];
     const nodes = deps.nodesOf(model);
     if (nodes.length === 0)
       throw new GfeError("model_not_found", `No node offers the model ${JSON.stringify(model)}`, {

@@ -175,9 +175,9 @@ export class AnswerStream implements JobSink, FlowControl {
   }
 
   #end(): void {
-    clearTimeout(this.#keepAlive);
     this.#control = null;
     this.#flush();
+    clearTimeout(this.#keepAlive); // after the flush, whose headers start it
     this.#response.end();
   }
 }

@@ -5,10 +5,12 @@ import {
   createAgentTokenSchema,
   createKeySchema,
   GfeError,
+  type KeyScope,
 } from "@gfe/protocol";
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
+import type { Principal } from "../../accounts/accounts.ts";
 import type { StoredSecret } from "../../accounts/secrets.ts";
 import { idSchema, type RestDeps, tags, whoOf } from "./common.ts";
 
@@ -44,9 +46,11 @@ export function registerSecrets(instance: FastifyInstance, { accounts, books }: 
       },
     },
     async (request, reply) => {
-      const { userId } = await who(request, "manage");
+      const caller = await who(request, "manage");
+      const { userId } = caller;
       const { label, budget_micro, expires_at } = request.body;
       const scopes = [...new Set(request.body.scopes)];
+      refuseMoreThanOwn(caller, scopes);
       const expiresAt = expires_at === null ? null : new Date(expires_at);
       if (expiresAt && expiresAt.getTime() <= Date.now())
         throw new GfeError("invalid_request", "expires_at is in the past", { param: "expires_at" });
@@ -115,6 +119,17 @@ export function registerSecrets(instance: FastifyInstance, { accounts, books }: 
       return reply.status(204).send();
     },
   );
+}
+
+/** A key that makes keys must not thereby get around its own bounds. */
+function refuseMoreThanOwn(caller: Principal, scopes: readonly KeyScope[]): void {
+  if (caller.via !== "key") return;
+  if (caller.hasBudget) throw new GfeError("forbidden", "A key with a budget cannot make keys");
+  const beyond = scopes.find((scope) => !caller.scopes.includes(scope));
+  if (beyond)
+    throw new GfeError("scope_missing", `This key lacks the scope ${beyond} and cannot give it`, {
+      param: "scopes",
+    });
 }
 
 function keyWire(key: StoredSecret, spent: bigint) {

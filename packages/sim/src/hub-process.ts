@@ -4,9 +4,12 @@ import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync }
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const MAIN = fileURLToPath(new URL("../../cli/src/main.ts", import.meta.url));
+
+const POLL_MS = 20;
 
 export interface Exit {
   code: number | null;
@@ -24,6 +27,8 @@ export interface HubHome {
   databasePid(): number | null;
   /** Processes, zombies aside, whose command line or environment names the data directory. */
   processes(): number[];
+  /** As when the machine loses its power; resolves when none of them is left. */
+  killAll(): Promise<void>;
   clean(): Promise<void>;
 }
 
@@ -94,12 +99,19 @@ export async function createHubHome(): Promise<HubHome> {
       .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
       .filter((name) => names(name, dataDir))
       .map(Number);
+  async function killAll(): Promise<void> {
+    for (let left = processes(); left.length > 0; left = processes()) {
+      for (const pid of left) tryKill(pid);
+      await sleep(POLL_MS);
+    }
+  }
   return {
     dataDir,
     port,
     url: `http://127.0.0.1:${port}`,
     databasePid,
     processes,
+    killAll,
     async start(env = {}) {
       const hub = new HubProcess({
         PORT: String(port),
@@ -114,8 +126,8 @@ export async function createHubHome(): Promise<HubHome> {
     },
     async clean() {
       await Promise.all(hubs.map((hub) => hub.kill("SIGKILL")));
-      for (const pid of processes()) tryKill(pid);
-      rmSync(home, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+      await killAll();
+      rmSync(home, { recursive: true, force: true });
     },
   };
 }

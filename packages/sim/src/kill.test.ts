@@ -2,6 +2,8 @@
  * Real processes, killed for real: a hub without warning, its database under it, a second hub beside it, and a stop
  * as an init system does it. Whatever happens, each hold is resolved, the books balance, and the nodes come back.
  */
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import type { Agent, AgentEvent, Script } from "@gfe/agent";
 import type { Job, LedgerVerdict, Me } from "@gfe/protocol";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -16,7 +18,7 @@ const STREAMS = 6;
 const ENV = { GFE_SIGNUP_CREDITS: "100", GFE_FEE_PERCENT: String(FEE_PERCENT), GFE_DRAIN_MS: "20000" };
 /** Long enough to be killed in the midst of. */
 const SLOW: Script = { models: [{ name: "m", slots: 50 }], deltas: 60, paceMs: 30 };
-const PROMPT_S = 60;
+const ANSWER_MS = 60_000;
 
 let home: HubHome;
 let agent: Agent | undefined;
@@ -85,7 +87,7 @@ const chat = (body: object = {}, as = key) =>
     method: "POST",
     headers: { authorization: `Bearer ${as}`, "content-type": "application/json" },
     body: JSON.stringify({ model: "m", messages: [{ role: "user", content: "hi" }], ...body }),
-    signal: AbortSignal.timeout(PROMPT_S * 1000),
+    signal: AbortSignal.timeout(ANSWER_MS),
   });
 
 interface Stream {
@@ -231,8 +233,7 @@ describe("a database that is killed in mid-stream", () => {
     await expectServing();
   }, 90_000);
 
-  // The look-up of a key that the hub does not remember answers 500 `internal`, without Retry-After.
-  it.fails("is a fault of the moment to who brings a key that was not used lately, too", async () => {
+  it("is a fault of the moment to who brings a key that was not used lately, too", async () => {
     await begin();
     const keys = await Promise.all(["a", "b", "c", "d"].map(newKey));
     process.kill(home.databasePid()!, "SIGKILL");
@@ -249,6 +250,18 @@ async function askWhileAway(keys: string[]): Promise<number[]> {
     if (status === 503) expect(headers.get("retry-after")).not.toBeNull();
   return answers.map(({ status }) => status);
 }
+
+it("a hub that is killed while it makes its database makes it again at the next start", async () => {
+  const hub = new HubProcess({ ...ENV, PORT: "0", GFE_DATA_DIR: home.dataDir });
+  const begun = () =>
+    existsSync(home.dataDir) &&
+    readdirSync(home.dataDir).some((name) => existsSync(join(home.dataDir, name, "PG_VERSION")));
+  await until(begun, "the database is being made");
+  await hub.kill("SIGKILL");
+  await home.killAll();
+  await home.start(ENV);
+  await signUp("provider");
+}, 90_000);
 
 it("a second hub on the same data directory is refused by name, and the first goes on", async () => {
   await begin();

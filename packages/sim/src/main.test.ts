@@ -1,4 +1,6 @@
 /** A small simulation in the suite, and that the audit would tell where something were wrong. */
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
 import { createRandom } from "./random.ts";
 import { RogueAgent } from "./rogue-agent.ts";
@@ -6,6 +8,7 @@ import { planRequest } from "./sim-requests.ts";
 import { simulate } from "./simulation.ts";
 import { auditProblems, startWorld, type World } from "./world.ts";
 
+const MAIN = fileURLToPath(new URL("./main.ts", import.meta.url));
 const SEED = 20261123;
 const REQUESTS = 150;
 
@@ -24,6 +27,28 @@ it("after a random market every hold is resolved and the books balance", async (
   expect(report.bounces).toBeGreaterThan(0);
   expect(Object.keys(report.behaviours).length).toBeGreaterThan(8);
 }, 60_000);
+
+describe("npm run sim", () => {
+  const sim = (...args: string[]) =>
+    new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
+      const child = execFile(process.execPath, [MAIN, ...args], (_error, stdout, stderr) =>
+        resolve({ code: child.exitCode!, stdout, stderr }),
+      );
+    });
+
+  it("reports in one JSON object, names its seed and ends with 0 where all is well", async () => {
+    const { code, stdout, stderr } = await sim("--seed", "7", "--jobs", "20", "--json");
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(JSON.parse(stdout)).toMatchObject({ seed: 7, requests: 20, violations: [] });
+  });
+
+  it("tells how it is used where it is not understood", async () => {
+    for (const args of [["--seed", "x"], ["--surprise"]]) {
+      const { code, stderr } = await sim(...args);
+      expect([code, stderr]).toEqual([2, expect.stringContaining("Usage")]);
+    }
+  });
+});
 
 describe("randomness", () => {
   it("the same seed makes the same plans, another seed others", () => {

@@ -94,9 +94,7 @@ const weather = {
 };
 
 async function jobOf(jobId: string) {
-  const { status, body } = await world.call("GET", `/api/v1/jobs/${jobId}`, { as: consumer });
-  expect(status).toBe(200);
-  return body;
+  return (await world.call("GET", `/api/v1/jobs/${jobId}`, { as: consumer })).body;
 }
 const jobCount = async () => (await world.pool.query("SELECT count(*)::int AS n FROM jobs")).rows[0].n;
 
@@ -106,8 +104,7 @@ async function expectBilled(
   jobId: string,
   spent: bigint,
 ): Promise<void> {
-  const job = await jobOf(jobId);
-  expect(job).toMatchObject({
+  expect(await jobOf(jobId)).toMatchObject({
     state: "completed",
     cost_micro: String(spent),
     usage: {

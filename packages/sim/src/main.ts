@@ -72,7 +72,9 @@ function print(report: Report, tell: (line: string) => void): void {
       `${jobs}   ${formatCredits(BigInt(costMicro))} credits, ${formatCredits(BigInt(feeMicro))} of them fees`,
     ]),
   );
-  tell(`\n${report.bounces} nodes were thrown out and came back; ${(report.durationMs / 1000).toFixed(1)} s`);
+  tell(
+    `\n${report.bounces} times a node was thrown out, ${report.cuts} times the database; ${(report.durationMs / 1000).toFixed(1)} s`,
+  );
   if (report.violations.length === 0) tell("every hold is resolved and the books balance");
 }
 

@@ -1,6 +1,6 @@
 /**
  * A random market in one process, on a real hub and a real database: providers of every kind, consumers with more
- * credit and less, callers that hang up, nodes that come and go. The seed decides who does what; in which order it
+ * credit and less, callers that hang up, nodes and a database that come and go. The seed decides who does what; in which order it
  * all meets is the machine's, as it would be outside. Afterwards the books must balance.
  */
 import type { PriceWire } from "@gfe/protocol";
@@ -20,6 +20,8 @@ const CONCURRENCY = 16;
 const MODELS = ["large", "small"];
 /** One node is thrown out about every so many requests. */
 const REQUESTS_PER_BOUNCE = 20;
+/** All connections to the database are cut about every so many requests. */
+const REQUESTS_PER_CUT = 70;
 
 export interface SimulationOptions {
   seed: number;
@@ -35,6 +37,8 @@ export interface Report {
   /** How often nodes did what. */
   behaviours: Record<string, number>;
   bounces: number;
+  /** How often the hub lost all its connections to the database. */
+  cuts: number;
   /** Jobs and credits by state, from the rows. */
   jobs: { state: string; jobs: number; costMicro: string; feeMicro: string }[];
   violations: string[];
@@ -64,7 +68,7 @@ export async function simulate({ seed, jobs, onProgress = () => {} }: Simulation
     const startMicro = await spread(world, consumers, everybody, random);
 
     const plans = Array.from({ length: jobs }, () => planRequest(random, everybody.length, MODELS));
-    const run = await runPlans({ plans, keys, nodes, random, hubUrl: world.hub.url, onProgress });
+    const run = await runPlans({ plans, keys, nodes, random, world, onProgress });
     await Promise.all(nodes.splice(0).map((node) => node.stop()));
     const budgeted = everybody.filter((_person, index) => keys[index]!.budgeted);
     const violations = await auditSimulation({
@@ -76,6 +80,7 @@ export async function simulate({ seed, jobs, onProgress = () => {} }: Simulation
       outcomes: sorted(run.outcomes),
       behaviours: sorted(behaviours),
       bounces: run.bounces,
+      cuts: run.cuts,
       jobs: await jobTotals(world),
       violations: [...run.problems, ...violations],
       durationMs: Math.round(performance.now() - startedAtMs),
@@ -173,30 +178,39 @@ interface Running {
   keys: readonly { secret: string }[];
   nodes: readonly SimNode[];
   random: Random;
-  hubUrl: string;
+  world: World;
   onProgress(done: number): void;
 }
 
-async function runPlans({ plans, keys, nodes, random, hubUrl, onProgress }: Running) {
+async function runPlans({ plans, keys, nodes, random, world, onProgress }: Running) {
   const outcomes = new Map<string, number>();
   const told: Told[] = [];
   const problems: string[] = [];
   const bouncing: Promise<void>[] = [];
+  const cutting: Promise<void>[] = [];
   let next = 0;
   let done = 0;
   const work = async () => {
     for (let plan = plans[next++]; plan; plan = plans[next++]) {
-      const seen = await sendRequest(hubUrl, keys[plan.consumer]!.secret, plan);
+      const seen = await sendRequest(world.hub.url, keys[plan.consumer]!.secret, plan);
       count(outcomes, seen.outcome);
       problems.push(...seen.problems);
       if (seen.told) told.push(seen.told);
       onProgress(++done);
       if (done % REQUESTS_PER_BOUNCE === 0) bouncing.push(random.pick(nodes).bounce());
+      if (done % REQUESTS_PER_CUT === 0) cutting.push(cutDatabase(world));
     }
   };
   await Promise.all(Array.from({ length: CONCURRENCY }, work));
-  await Promise.all(bouncing);
-  return { outcomes, told, problems, bounces: bouncing.length };
+  await Promise.all([...bouncing, ...cutting]);
+  return { outcomes, told, problems, bounces: bouncing.length, cuts: cutting.length };
+}
+
+/** As a database that restarts does: whatever was being asked, nobody knows whether it was done. */
+async function cutDatabase({ pool }: World): Promise<void> {
+  await pool.query(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+  );
 }
 
 async function jobTotals({ pool }: World): Promise<Report["jobs"]> {

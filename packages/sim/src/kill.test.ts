@@ -38,8 +38,8 @@ afterEach(async () => {
 });
 
 /** The first account is the operator, and provides. */
-async function begin(): Promise<HubProcess> {
-  const hub = await home.start(ENV);
+async function begin(env: Record<string, string> = {}): Promise<HubProcess> {
+  const hub = await home.start({ ...ENV, ...env });
   operator = await signUp("provider");
   consumer = await signUp("consumer");
   key = await newKey("kill");
@@ -295,4 +295,16 @@ it("SIGTERM lets running streams end, takes no new ones, and leaves no process b
   await home.start(ENV);
   await expectBalanced();
   expect((await jobs()).map(({ state }) => state)).toEqual(["completed", "completed"]);
+}, 90_000);
+
+it("SIGTERM cuts what does not end within the drain's bound, and charges what was delivered", async () => {
+  const hub = await begin({ GFE_DRAIN_MS: "100" });
+  const streams = await Promise.all([openStream(), openStream()]);
+  expect(await hub.kill("SIGTERM")).toEqual({ code: 0, signal: null });
+  expect(await Promise.all(streams.map(({ ended }) => ended))).toEqual(["error chunk", "error chunk"]);
+  expect(home.processes()).toEqual([]);
+
+  await home.start(ENV);
+  await expectBalanced();
+  expect((await jobs()).map(({ cost_micro }) => cost_micro)).toEqual(streams.map(() => String(CREDIT)));
 }, 90_000);

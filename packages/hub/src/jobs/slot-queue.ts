@@ -55,7 +55,8 @@ export function createSlotQueue(registry: Registry, waitersMax: number, random: 
   }
 
   registry.onChange((change) => {
-    if (length > 0 && change.type !== "disconnected") offerTo(change.node);
+    // A slot taken is one that this queue has just given: offering again meanwhile would serve one waiter twice.
+    if (length > 0 && change.type !== "disconnected" && change.type !== "slot_taken") offerTo(change.node);
   });
 
   function wait(wish: Wish, waitMs: number, signal: AbortSignal): Promise<Lease> {

@@ -150,5 +150,5 @@ test("listeners hear of each change once, and of nothing after they left", () =>
   registry.remove(node);
   leave();
   registry.add(node);
-  expect(heard).toEqual(["connected", "load", "load", "announced", "disconnected"]);
+  expect(heard).toEqual(["connected", "slot_taken", "slot_freed", "announced", "disconnected"]);
 });

@@ -24,8 +24,7 @@ export interface Offer {
 
 export type RegistryChange =
   | { type: "connected" | "announced" | "disconnected"; node: NodeEntry }
-  /** A slot was taken or given back. */
-  | { type: "load"; node: NodeEntry };
+  | { type: "slot_taken" | "slot_freed"; node: NodeEntry };
 
 export interface Registry {
   add(node: NodeEntry): void;
@@ -116,14 +115,14 @@ export function createRegistry(): Registry {
       const { model } = offer.offer;
       node.running++;
       node.runningByModel.set(model, (node.runningByModel.get(model) ?? 0) + 1);
-      emit({ type: "load", node });
+      emit({ type: "slot_taken", node });
       let held = true;
       return () => {
         if (!held) return;
         held = false;
         node.running--;
         node.runningByModel.set(model, (node.runningByModel.get(model) ?? 1) - 1);
-        emit({ type: "load", node });
+        emit({ type: "slot_freed", node });
       };
     },
     onChange(listener) {

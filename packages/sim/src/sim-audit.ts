@@ -42,6 +42,24 @@ export async function auditSimulation(input: AuditInput): Promise<string[]> {
   return problems;
 }
 
+/** With no request left, nothing may run, wait or keep a slot. To be asked while the nodes are still there. */
+export async function idleProblems({ call }: World): Promise<string[]> {
+  const busy = async () => {
+    const metrics = String((await call("GET", "/metrics")).body);
+    const gauges = ["gfe_jobs_running", "gfe_jobs_queued", "gfe_settlements_waiting"];
+    const { body } = await call("GET", "/api/v1/market");
+    const models = body.models as { model: string; slots: number; free_slots: number }[];
+    return [
+      ...gauges.filter((gauge) => !metrics.includes(`\n${gauge} 0\n`)).map((gauge) => `${gauge} is not 0`),
+      ...models
+        .filter(({ slots, free_slots }) => slots !== free_slots)
+        .map(({ model, slots, free_slots }) => `${free_slots} of ${slots} slots of ${model} are free`),
+    ];
+  };
+  await until(async () => (await busy()).length === 0, "the hub is idle").catch(() => {});
+  return (await busy()).map((problem) => `with nothing asked, ${problem}`);
+}
+
 /** Each has what it had, less what its jobs cost, plus what it earned; and all together have neither more nor less. */
 async function balanceProblems({ world, people, startMicro }: AuditInput): Promise<string[]> {
   const problems: string[] = [];

@@ -7,7 +7,7 @@ import type { PriceWire } from "@gfe/protocol";
 import { HonestNode } from "./honest-node.ts";
 import { createRandom, type Random } from "./random.ts";
 import { RogueNode, type SimNode } from "./rogue-node.ts";
-import { auditSimulation, type Told } from "./sim-audit.ts";
+import { auditSimulation, idleProblems, type Told } from "./sim-audit.ts";
 import { type Plan, planRequest, sendRequest } from "./sim-requests.ts";
 import { type Person, startWorld, type World } from "./world.ts";
 
@@ -69,6 +69,7 @@ export async function simulate({ seed, jobs, onProgress = () => {} }: Simulation
 
     const plans = Array.from({ length: jobs }, () => planRequest(random, everybody.length, MODELS));
     const run = await runPlans({ plans, keys, nodes, random, world, onProgress });
+    const idle = await idleProblems(world);
     await Promise.all(nodes.splice(0).map((node) => node.stop()));
     const budgeted = everybody.filter((_person, index) => keys[index]!.budgeted);
     const violations = await auditSimulation({
@@ -82,7 +83,7 @@ export async function simulate({ seed, jobs, onProgress = () => {} }: Simulation
       bounces: run.bounces,
       cuts: run.cuts,
       jobs: await jobTotals(world),
-      violations: [...run.problems, ...violations],
+      violations: [...run.problems, ...idle, ...violations],
       durationMs: Math.round(performance.now() - startedAtMs),
     };
   } finally {

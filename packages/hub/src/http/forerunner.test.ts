@@ -200,7 +200,7 @@ describe("what broke off but was delivered in part", () => {
         self.send({ type: "attempt.failed", attempt: start.attempt, code: "engine_error", message: "no" });
       },
     });
-    await call(hub, "POST /v1/chat/completions", { key: one }, { ...CHAT, model: "fragile" });
+    await call(hub, "POST /v1/chat/completions", { key: one }, { ...CHAT, model: "fragile", stream: true });
     const [{ body: asked }, { body: served }] = [
       await get("provider-stats/", buyer),
       await get("provider-stats/", owner),

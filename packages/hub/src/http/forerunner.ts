@@ -10,7 +10,7 @@ import { z } from "zod";
 import type { Principal } from "../accounts/accounts.ts";
 import type { Books } from "../billing/books.ts";
 import { earnings, getJob, listJobs } from "../jobs/job-queries.ts";
-import type { JobRequest, Jobs, Payer } from "../jobs/types.ts";
+import type { JobRequest, JobSink, Jobs, Payer } from "../jobs/types.ts";
 import type { Live } from "../live/live.ts";
 import type { Registry } from "../market/registry.ts";
 import { Gatherer } from "./inference/answer.ts";
@@ -159,15 +159,15 @@ function submit(
   return new Promise((resolve, reject) => {
     const gathered = new Gatherer();
     let stored: Promise<unknown> | null = null;
-    const started = ({ jobId }: { jobId: string }) => {
+    const started: JobSink["started"] = (info) => {
+      gathered.started();
       if (stored) return; // another node took over
-      gathered.jobId = jobId;
       const expiry = `now() + interval '${RESULT_HOURS} hours'`;
       stored = deps.pool.query(
         `INSERT INTO job_results (job_id, prompt, expires_at) VALUES ($1, $2, ${expiry}) ON CONFLICT DO NOTHING`,
-        [jobId, prompt],
+        [info.jobId, prompt],
       );
-      stored.then(() => resolve(jobId), reject);
+      stored.then(() => resolve(info.jobId), reject);
     };
     const sink = {
       started,
@@ -180,6 +180,7 @@ function submit(
       .run(request, sink, new AbortController().signal)
       .then(async (outcome) => {
         await stored;
+        if (outcome.error) return;
         const { choices } = gathered.chatAnswer({ id: "", created: 0, model: request.model }, outcome);
         const text = choices[0]?.message.content ?? "";
         await deps.pool.query("UPDATE job_results SET result = $2 WHERE job_id = $1", [outcome.jobId, text]);

@@ -5,6 +5,7 @@
  *      │                        │──failed──────► ended (failed: nothing or a part was delivered)
  *      │                        └──node_lost───► ended (failed)
  *      ├── first token, stall or total time is up ──► cancelling ──receipt, failure or its bound──► ended (failed)
+ *      ├── the hub stops ───────────────────────────► cancelling ──…──────────────────────────────► ended (failed)
  *      └── the caller went away ────────────────────► cancelling ──…──────────────────────────────► ended (cancelled)
  *
  * After `ended` nothing reaches the caller any more, whatever comes late or twice.
@@ -23,6 +24,7 @@ import {
 } from "@gfe/protocol";
 import type { Delivered } from "../billing/quote.ts";
 import type { AttemptHandle, Dispatcher } from "./dispatcher.ts";
+import { stopReason } from "./stop.ts";
 import type { FlowControl, JobSink } from "./types.ts";
 
 export interface AttemptTimeouts {
@@ -109,7 +111,14 @@ export function runAttempt(options: AttemptOptions): Promise<AttemptEnd> {
         timeouts.receiptMs,
       );
     };
-    const onAbort = () => cancel("cancelled", new GfeError("cancelled"));
+    const stopped = () => {
+      const error = stopReason(signal);
+      return { state: error.code === "cancelled" ? "cancelled" : "failed", error } as const;
+    };
+    const onAbort = () => {
+      const { state, error } = stopped();
+      cancel(state, error);
+    };
     const onSilence = () =>
       cancel("failed", new GfeError(firstDeltaAtMs === null ? "first_token_timeout" : "stalled"));
 
@@ -119,13 +128,7 @@ export function runAttempt(options: AttemptOptions): Promise<AttemptEnd> {
     );
     silence = setTimeout(onSilence, timeouts.firstTokenMs);
     if (signal.aborted) {
-      end({
-        state: "cancelled",
-        error: new GfeError("cancelled"),
-        finish: [],
-        receipt: undefined,
-        retryable: false,
-      });
+      end({ ...stopped(), finish: [], receipt: undefined, retryable: false });
       return;
     }
     signal.addEventListener("abort", onAbort, { once: true });

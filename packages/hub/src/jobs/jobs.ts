@@ -4,13 +4,13 @@
  *   (queued) ──slot──► held ──► attempt … attempt ──► settling ──► completed | failed | cancelled
  *
  * The hold and the row `running` are one write, the settlement and the ended row another. For a caller whose last hold
- * was granted the first attempt does not wait for the hold: the answer does (see gate.ts). Before its first token a
- * failed attempt moves to the next-best node inside the same hold; after it, the job ends and pays for what was
- * delivered. A job ends exactly once: the ledger resolves its hold once, and the ended row goes with it.
+ * was granted the first attempt does not wait for the hold: the answer does (see gate.ts). Before anything of it reached
+ * its caller a failed attempt moves to the next-best node inside the same hold; after that, the job ends and pays for
+ * what was delivered. A job ends exactly once: the ledger resolves its hold once, and the ended row goes with it.
  */
 import { GfeError, newAttemptId, newJobId } from "@gfe/protocol";
 import type { Billing } from "../billing/billing.ts";
-import { type Bill, billOf, type Quote } from "../billing/quote.ts";
+import { type Bill, billOf, type Delivered, type Quote } from "../billing/quote.ts";
 import type { Wish } from "../market/match.ts";
 import type { Offer } from "../market/registry.ts";
 import { checkedUsage } from "../trust/receipts.ts";
@@ -188,7 +188,8 @@ export function createJobs(options: JobsOptions): Jobs {
       const ending = await attemptOn(job, lease.offer, sink, signal, flow);
       lease.release();
       const { end } = ending;
-      const empty = end.delivered.bytes === 0 && end.delivered.vectors === 0;
+      const { bytes, vectors } = reached(job, end);
+      const empty = bytes === 0 && vectors === 0;
       const again = end.state === "failed" && end.retryable && empty && job.tried.length + 1 < ATTEMPTS_MAX;
       if (!again || draining || signal.aborted || nowMs() >= job.deadlineAtMs) return ending;
       excluded.add(lease.offer.node.nodeId);
@@ -241,7 +242,7 @@ export function createJobs(options: JobsOptions): Jobs {
     const bill = billOf({
       quote,
       ending: end.state === "failed" ? "broken" : "complete",
-      delivered: end.delivered,
+      delivered: reached(job, end),
       claimed: await checkedUsage(end.receipt, { attemptId, nodeKey }),
       inputTokensEstimate: Math.ceil(job.request.inputBytes / 4),
       feeBasisPoints: options.feeBasisPoints,
@@ -292,10 +293,15 @@ export function createJobs(options: JobsOptions): Jobs {
           if (active === 0) resolve();
         });
       await withinMs(idle(), graceMs);
-      for (const stop of stops) stop.abort();
+      for (const stop of stops) stop.abort(new GfeError("shutting_down", undefined, { retryAfterS: 5 }));
       await withinMs(idle(), limits.receiptMs + SETTLE_WAIT_MS);
     },
   };
+}
+
+/** What of an attempt's answer reached its caller: who asked for a whole one gets nothing of half of it. */
+function reached(job: Running, end: AttemptEnd): Delivered {
+  return job.request.whole && end.state === "failed" ? { bytes: 0, deltas: 0, vectors: 0 } : end.delivered;
 }
 
 function tried(ending: Ending, bill: Bill | null, endedAtMs: number): EndedAttempt {

@@ -6,6 +6,7 @@
 import { GfeError } from "@gfe/protocol";
 import { type MatchResult, match, type Wish } from "../market/match.ts";
 import type { NodeEntry, Offer, Registry } from "../market/registry.ts";
+import { stopReason } from "./stop.ts";
 
 export interface Lease {
   offer: Offer;
@@ -14,7 +15,7 @@ export interface Lease {
 }
 
 export interface SlotQueue {
-  /** Throws GfeError: model_not_found, no_own_node, unsupported_parameter, context_length_exceeded, no_slot, overloaded, cancelled. */
+  /** Throws GfeError: model_not_found, no_own_node, unsupported_parameter, context_length_exceeded, no_slot, overloaded, cancelled, shutting_down. */
   acquire(wish: Wish, waitMs: number, signal: AbortSignal): Promise<Lease>;
   /** A slot now or null, without waiting: for fail-over. */
   tryAcquire(wish: Wish): Lease | null;
@@ -68,7 +69,7 @@ export function createSlotQueue(registry: Registry, waitersMax: number, random: 
       };
       const onAbort = () => {
         end();
-        reject(new GfeError("cancelled"));
+        reject(stopReason(signal));
       };
       const waiter: Waiter = {
         wish,
@@ -94,7 +95,7 @@ export function createSlotQueue(registry: Registry, waitersMax: number, random: 
 
   return {
     async acquire(wish, waitMs, signal) {
-      if (signal.aborted) throw new GfeError("cancelled");
+      if (signal.aborted) throw stopReason(signal);
       const result = attempt(wish);
       if ("release" in result) return result;
       if (result.type !== "busy") throw toError(result, wish);

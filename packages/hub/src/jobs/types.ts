@@ -33,7 +33,7 @@ export interface JobRequest {
 
 /** Where a job's answer goes. Called in order; never after `run` has resolved. */
 export interface JobSink {
-  /** The job is held and a node was chosen; called again if another node takes over before the first token. */
+  /** The job is held and a node was chosen; called again if another node takes over: the answer begins anew. */
   started?(info: { jobId: string; nodeId: string; nodeName: string }): void;
   text(text: string): void;
   reasoning(text: string): void;

@@ -42,10 +42,10 @@ interface Gathered {
 export class Gatherer implements JobSink {
   readonly #choices = new Map<number, Gathered>();
   vectors: string[] = [];
-  jobId: string | null = null;
 
-  started({ jobId }: { jobId: string }): void {
-    this.jobId = jobId;
+  started(): void {
+    this.#choices.clear();
+    this.vectors = [];
   }
   text(text: string): void {
     this.#choice(0).content += text;

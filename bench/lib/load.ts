@@ -1,5 +1,6 @@
 /** The load: streams whose deltas are timed as they arrive, and requests as fast as they are answered. */
 import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
+import { setTimeout } from "node:timers/promises";
 
 export interface Target {
   name: string;
@@ -96,9 +97,19 @@ export function timeStream(target: Target, model: string): Promise<StreamTiming>
   });
 }
 
-/** `count` streams at once. */
-export const timeStreams = (target: Target, model: string, count: number): Promise<StreamTiming[]> =>
-  Promise.all(Array.from({ length: count }, () => timeStream(target, model)));
+/** `count` streams, begun evenly over `overMs`; 0: all in one instant. */
+export const timeStreams = (
+  target: Target,
+  model: string,
+  count: number,
+  overMs: number,
+): Promise<StreamTiming[]> =>
+  Promise.all(
+    Array.from({ length: count }, async (_, i) => {
+      if (overMs > 0) await setTimeout((i * overMs) / count);
+      return timeStream(target, model);
+    }),
+  );
 
 /** Answered requests a second, `concurrency` at a time. Throws at the first answer that is not 200. */
 export async function requestsPerSecond(

@@ -98,8 +98,8 @@ interface Stream {
 }
 
 /** Resolves once a few words have come. */
-async function openStream(): Promise<Stream> {
-  const response = await chat({ stream: true });
+async function openStream(body: object = {}): Promise<Stream> {
+  const response = await chat({ stream: true, ...body });
   expect(response.status).toBe(200);
   const stream: Stream = {
     jobId: response.headers.get("x-gfe-job")!,
@@ -299,12 +299,18 @@ it("SIGTERM lets running streams end, takes no new ones, and leaves no process b
 
 it("SIGTERM cuts what does not end within the drain's bound, and charges what was delivered", async () => {
   const hub = await begin({ GFE_DRAIN_MS: "100" });
-  const streams = await Promise.all([openStream(), openStream()]);
+  const asked = 50;
+  const streams = await Promise.all([openStream({ max_tokens: asked }), openStream({ max_tokens: asked })]);
   expect(await hub.kill("SIGTERM")).toEqual({ code: 0, signal: null });
   expect(await Promise.all(streams.map(({ ended }) => ended))).toEqual(["error chunk", "error chunk"]);
   expect(home.processes()).toEqual([]);
 
   await home.start(ENV);
   await expectBalanced();
-  expect((await jobs()).map(({ cost_micro }) => cost_micro)).toEqual(streams.map(() => String(CREDIT)));
+  for (const { state, error_code, usage, cost_micro } of await jobs()) {
+    expect([state, error_code]).toEqual(["failed", "shutting_down"]);
+    expect(usage!.output_tokens).toBeGreaterThan(0);
+    // A price per request, of which a broken answer owes its delivered part.
+    expect(BigInt(cost_micro)).toBe((CREDIT * BigInt(usage!.output_tokens)) / BigInt(asked));
+  }
 }, 90_000);

@@ -85,4 +85,6 @@ function json(response: ServerResponse, body: object): void {
   response.end(JSON.stringify(body));
 }
 
+// Idle between one measurement and the next: no connection may close under a request.
+server.keepAliveTimeout = 0;
 server.listen(Number(process.env.PORT), "127.0.0.1");

@@ -4,7 +4,7 @@ import { Agent, createServer, request as httpRequest } from "node:http";
 const upstream = Number(process.env.UPSTREAM_PORT);
 const agent = new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY });
 
-createServer((request, response) => {
+const server = createServer((request, response) => {
   request.socket.setNoDelay(true);
   const outgoing = httpRequest(
     {
@@ -23,4 +23,6 @@ createServer((request, response) => {
   outgoing.on("error", () => response.destroy());
   response.on("close", () => outgoing.destroy());
   request.pipe(outgoing);
-}).listen(Number(process.env.PORT), "127.0.0.1");
+});
+server.keepAliveTimeout = 0;
+server.listen(Number(process.env.PORT), "127.0.0.1");

@@ -7,7 +7,10 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
-const MAIN = fileURLToPath(new URL("../../cli/src/main.ts", import.meta.url));
+const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
+const DIRECT = [process.execPath, `${ROOT}packages/cli/src/main.ts`, "hub", "--no-build"] as const;
+/** As the README's command starts it, but for building the web page. */
+export const BY_NPM = ["npm", "run", "gfe", "--", "hub", "--no-build"] as const;
 
 const POLL_MS = 20;
 
@@ -39,8 +42,9 @@ export class HubProcess {
   readonly #child: ChildProcess;
   readonly #listeners = new Set<() => void>();
 
-  constructor(env: Record<string, string>) {
-    this.#child = spawn(process.execPath, [MAIN, "hub", "--no-build"], {
+  constructor(env: Record<string, string>, [program, ...args]: readonly [string, ...string[]] = DIRECT) {
+    this.#child = spawn(program, args, {
+      cwd: ROOT,
       env: { PATH: process.env.PATH, HOME: env.GFE_DATA_DIR, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });

@@ -3,12 +3,12 @@
  * as an init system does it. Whatever happens, each hold is resolved, the books balance, and the nodes come back.
  */
 import { existsSync, readdirSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Agent, AgentEvent, Script } from "@gfe/agent";
 import type { Job, LedgerVerdict, Me } from "@gfe/protocol";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { joinScripted } from "./agents.ts";
-import { createHubHome, type HubHome, HubProcess } from "./hub-process.ts";
+import { BY_NPM, createHubHome, type HubHome, HubProcess } from "./hub-process.ts";
 import { until } from "./world.ts";
 
 const CREDIT = 1_000_000n;
@@ -295,6 +295,16 @@ it("SIGTERM lets running streams end, takes no new ones, and leaves no process b
   await home.start(ENV);
   await expectBalanced();
   expect((await jobs()).map(({ state }) => state)).toEqual(["completed", "completed"]);
+}, 90_000);
+
+it("SIGTERM to npm alone ends the hub that it started", async () => {
+  const hub = new HubProcess(
+    { ...ENV, PORT: "0", GFE_DATA_DIR: home.dataDir, HOME: dirname(home.dataDir) },
+    BY_NPM,
+  );
+  await hub.printed(/GPU For Everyone is running/);
+  await hub.kill("SIGTERM");
+  await until(() => home.processes().length === 0, "nothing runs");
 }, 90_000);
 
 it("SIGTERM cuts what does not end within the drain's bound, and charges what was delivered", async () => {

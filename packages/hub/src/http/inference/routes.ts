@@ -2,15 +2,15 @@
  * /v1 in OpenAI's dialect: chat completions, completions, embeddings, models. Thin: check the body, find the payer,
  * hand over to jobs/, write the answer in the shape that was asked for.
  */
-import type { ServerResponse } from "node:http";
 import { GfeError, toOpenAiError } from "@gfe/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { JobOutcome, JobRequest, Jobs, Payer } from "../../jobs/types.ts";
+import type { JobRequest, Jobs, Payer } from "../../jobs/types.ts";
 import type { NodeEntry } from "../../market/registry.ts";
 import { parseBody } from "../parse.ts";
-import { type AnswerHead, Gatherer } from "./answer.ts";
+import type { AnswerHead } from "./answer.ts";
 import { chatRequest, completionRequest, embeddingsRequest } from "./requests.ts";
 import { chatBodySchema, completionBodySchema, embeddingsBodySchema } from "./schemas.ts";
+import { serveStream, serveWhole } from "./serve.ts";
 import { AnswerStream } from "./stream.ts";
 
 export interface InferenceDeps {
@@ -61,14 +61,8 @@ export function registerInference(app: FastifyInstance, deps: InferenceDeps): vo
   app.post("/v1/embeddings", { schema: { tags, summary: "Embeddings of texts" } }, async (request, reply) => {
     const payer = await deps.payerOf(request);
     const body = parseBody(embeddingsBodySchema, request.body);
-    const gathered = new Gatherer();
-    const outcome = await deps.jobs.run(
-      embeddingsRequest(body, payer),
-      gathered,
-      hangUpSignal(request.raw.socket, reply.raw),
-    );
-    if (outcome.error) throw outcome.error;
-    reply.header("x-gfe-job", outcome.jobId).header("x-gfe-provider", outcome.nodeId ?? "");
+    const job = embeddingsRequest(body, payer);
+    const { gathered, outcome } = await serveWhole(deps.jobs, request, reply, job);
     return gathered.embeddingsAnswer(body.model, body.encoding_format ?? "float", outcome);
   });
 
@@ -102,26 +96,20 @@ async function answer(
   shape: Shape,
 ): Promise<unknown> {
   const created = Math.floor(deps.nowMs() / 1000);
-  const signal = hangUpSignal(request.raw.socket, reply.raw);
-  if (shape.stream) return streamAnswer(deps, request, reply, job, shape, signal);
-  const gathered = new Gatherer();
-  const outcome = await deps.jobs.run(job, gathered, signal);
-  if (outcome.error) throw outcome.error;
+  if (shape.stream) return streamAnswer(deps, request, reply, job, shape);
+  const { gathered, outcome } = await serveWhole(deps.jobs, request, reply, job);
   const head: AnswerHead = { id: answerId(shape.type, request.id), created, model: job.model };
-  reply.header("x-gfe-job", outcome.jobId).header("x-gfe-provider", outcome.nodeId ?? "");
-  reply.header("x-gfe-cost", outcome.costMicro.toString());
   return shape.type === "chat"
     ? gathered.chatAnswer(head, outcome)
     : gathered.completionAnswer(head, outcome);
 }
 
-async function streamAnswer(
+function streamAnswer(
   deps: InferenceDeps,
   request: FastifyRequest,
   reply: FastifyReply,
   job: JobRequest,
   shape: Shape,
-  signal: AbortSignal,
 ): Promise<void> {
   const stream = new AnswerStream({
     response: reply.raw,
@@ -134,41 +122,7 @@ async function streamAnswer(
     includeUsage: shape.includeUsage,
     headers: { "x-request-id": request.id },
   });
-  reply.hijack();
-  let outcome: JobOutcome | undefined;
-  let error: GfeError | undefined;
-  try {
-    outcome = await deps.jobs.run(job, stream, signal, stream);
-    error = outcome.error;
-  } catch (cause) {
-    error = cause instanceof GfeError ? cause : new GfeError("internal", undefined, { cause });
-    if (error.code === "internal")
-      request.log.error({ error: cause instanceof Error ? cause.stack : String(cause) }, "job broke");
-  }
-  if (signal.aborted) return stream.abandon();
-  if (!error) return stream.finish(outcome!);
-  if (stream.headersSent) return stream.fail(error, outcome);
-  stream.abandon();
-  sendError(reply.raw, error, request.id);
-}
-
-function sendError(response: ServerResponse, error: GfeError, requestId: string): void {
-  const body = JSON.stringify(toOpenAiError(error));
-  response.writeHead(error.status, {
-    "content-type": "application/json; charset=utf-8",
-    "content-length": Buffer.byteLength(body),
-    "x-request-id": requestId,
-    ...(error.retryAfterS === undefined ? {} : { "retry-after": String(error.retryAfterS) }),
-  });
-  response.end(body);
-}
-
-/** Aborts when the caller's connection closes before the answer was written. */
-function hangUpSignal(socket: { destroyed: boolean }, response: ServerResponse): AbortSignal {
-  const controller = new AbortController();
-  if (socket.destroyed) controller.abort();
-  else response.once("close", () => response.writableFinished || controller.abort());
-  return controller.signal;
+  return serveStream(deps.jobs, request, reply, job, stream, toOpenAiError);
 }
 
 function answerId(type: Shape["type"], requestId: string): string {

@@ -1,0 +1,86 @@
+/**
+ * From a job to the caller's connection, whatever the dialect: run it, stop it when the caller hangs up, and end with
+ * an answer or with an error in the dialect's shape. A dialect makes the JobRequest and a StreamedAnswer, or writes
+ * the gathered whole.
+ */
+import type { ServerResponse } from "node:http";
+import { GfeError } from "@gfe/protocol";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import type { JobOutcome, JobRequest, JobSink, Jobs } from "../../jobs/types.ts";
+import { Gatherer } from "./answer.ts";
+import type { StreamWriter } from "./stream-writer.ts";
+
+/** A job's answer in pieces, in one dialect. */
+export interface StreamedAnswer extends JobSink {
+  readonly writer: StreamWriter;
+  /** The end of a completed job. */
+  finish(outcome: JobOutcome): void;
+  /** The end of a broken one, after its headers went. */
+  fail(error: GfeError, outcome?: JobOutcome): void;
+}
+
+/** An error's body before the headers went. */
+export type ErrorBody = (error: GfeError) => object;
+
+/** Runs a job and streams its answer; resolves when the last byte was handed over. Never rejects. */
+export async function serveStream(
+  jobs: Jobs,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  job: JobRequest,
+  answer: StreamedAnswer,
+  errorBody: ErrorBody,
+): Promise<void> {
+  const signal = hangUpSignal(request.raw.socket, reply.raw);
+  const { writer } = answer;
+  reply.hijack();
+  let outcome: JobOutcome | undefined;
+  let error: GfeError | undefined;
+  try {
+    outcome = await jobs.run(job, answer, signal, writer);
+    error = outcome.error;
+  } catch (cause) {
+    error = cause instanceof GfeError ? cause : new GfeError("internal", undefined, { cause });
+    if (error.code === "internal")
+      request.log.error({ error: cause instanceof Error ? cause.stack : String(cause) }, "job broke");
+  }
+  if (signal.aborted) return writer.abandon();
+  if (!error) return answer.finish(outcome!);
+  if (writer.headersSent) return answer.fail(error, outcome);
+  writer.abandon();
+  sendError(reply.raw, error, request.id, errorBody);
+}
+
+/** Runs a job and gathers its answer; names job, node and cost in the headers. Throws what broke it. */
+export async function serveWhole(
+  jobs: Jobs,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  job: JobRequest,
+): Promise<{ gathered: Gatherer; outcome: JobOutcome }> {
+  const gathered = new Gatherer();
+  const outcome = await jobs.run(job, gathered, hangUpSignal(request.raw.socket, reply.raw));
+  if (outcome.error) throw outcome.error;
+  reply.header("x-gfe-job", outcome.jobId).header("x-gfe-provider", outcome.nodeId ?? "");
+  reply.header("x-gfe-cost", outcome.costMicro.toString());
+  return { gathered, outcome };
+}
+
+function sendError(response: ServerResponse, error: GfeError, requestId: string, errorBody: ErrorBody): void {
+  const body = JSON.stringify(errorBody(error));
+  response.writeHead(error.status, {
+    "content-type": "application/json; charset=utf-8",
+    "content-length": Buffer.byteLength(body),
+    "x-request-id": requestId,
+    ...(error.retryAfterS === undefined ? {} : { "retry-after": String(error.retryAfterS) }),
+  });
+  response.end(body);
+}
+
+/** Aborts when the caller's connection closes before the answer was written. */
+function hangUpSignal(socket: { destroyed: boolean }, response: ServerResponse): AbortSignal {
+  const controller = new AbortController();
+  if (socket.destroyed) controller.abort();
+  else response.once("close", () => response.writableFinished || controller.abort());
+  return controller.signal;
+}

@@ -88,6 +88,29 @@ export function toOpenAiError(error: GfeError): OpenAiErrorBody {
   return { error: { message: error.message, type, param: error.param ?? null, code: error.code } };
 }
 
+const ANTHROPIC_TYPES: Record<number, string> = {
+  400: "invalid_request_error",
+  401: "authentication_error",
+  402: "billing_error",
+  403: "permission_error",
+  404: "not_found_error",
+  413: "request_too_large",
+  429: "rate_limit_error",
+  503: "overloaded_error",
+};
+
+/** Anthropic's error shape, used on `/v1/messages` and inside its streams. */
+export function toAnthropicError(error: GfeError): {
+  type: "error";
+  error: { type: string; message: string };
+} {
+  const other = error.status < 500 ? "invalid_request_error" : "api_error";
+  return { type: "error", error: { type: ANTHROPIC_TYPES[error.status] ?? other, message: error.message } };
+}
+
+/** Ollama's error shape: its clients show an object as `[object Object]`. */
+export const toOllamaError = (error: GfeError): { error: string } => ({ error: error.message });
+
 export interface ProblemBody {
   type: string;
   title: string;

@@ -3,8 +3,8 @@ import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import type { FastifyInstance } from "fastify";
 import { jsonSchemaTransform } from "fastify-type-provider-zod";
+import { dialectOf } from "./dialects.ts";
 import { type RouteDoc, routeDocs } from "./route-docs.ts";
-import { isOpenAi } from "./server.ts";
 
 /** The page's own: the plug-in's would send browsers to HTTPS, which a hub in a local network has not. */
 const PAGE_POLICY =
@@ -73,9 +73,10 @@ interface Operation {
 /** Every operation may fail, in the dialect of its address. */
 function withErrors<Document extends { paths?: object }>(document: Document): Document {
   for (const [path, item] of Object.entries(document.paths ?? {}) as [string, Record<string, Operation>][]) {
-    const [type, name] = isOpenAi(path)
-      ? ["application/json", "OpenAiError"]
-      : ["application/problem+json", "Problem"];
+    const [type, name] =
+      dialectOf(path).name === "openai"
+        ? ["application/json", "OpenAiError"]
+        : ["application/problem+json", "Problem"];
     const content = { [type]: { schema: { $ref: `#/components/schemas/${name}` } } };
     for (const operation of Object.values(item))
       operation.responses = { ...operation.responses, default: { description: "What went wrong", content } };

@@ -1,9 +1,9 @@
 /**
- * The HTTP edge: one Fastify, request ids, limits, security headers, and one place where a fault becomes an answer:
- * OpenAI's shape on /v1, problem+json elsewhere. What went wrong inside is logged under the request's id and never
+ * The HTTP edge: one Fastify, request ids, limits, security headers, and one place where a fault becomes an answer in
+ * the shape that the path's dialect has for it (dialects.ts). What went wrong inside is logged under the request's id and never
  * told. Neither bodies nor headers are logged.
  */
-import { GfeError, newId, toOpenAiError, toProblem } from "@gfe/protocol";
+import { GfeError, newId } from "@gfe/protocol";
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyError,
@@ -13,6 +13,7 @@ import Fastify, {
   LogController,
 } from "fastify";
 import { serializerCompiler, validatorCompiler } from "fastify-type-provider-zod";
+import { dialectOf, gfe } from "./dialects.ts";
 import { rememberMethods } from "./methods.ts";
 
 export interface ServerOptions {
@@ -61,7 +62,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
 
   app.addHook("onRequest", async (request, reply) => {
     reply.header("x-request-id", request.id);
-    if (request.url.startsWith("/v1/")) return;
+    if (dialectOf(request.url) !== gfe) return;
     reply.headers(SECURITY_HEADERS);
     if (options.https) reply.header("strict-transport-security", "max-age=31536000");
   });
@@ -85,12 +86,9 @@ function answerFault(
   );
   if (error.retryAfterS !== undefined) reply.header("retry-after", String(error.retryAfterS));
   reply.status(error.status);
-  if (isOpenAi(request.url)) return reply.send(toOpenAiError(error));
-  return reply.header("content-type", "application/problem+json").send(JSON.stringify(toProblem(error)));
+  const { errorBody, errorType } = dialectOf(request.url);
+  return reply.header("content-type", errorType).send(JSON.stringify(errorBody(error)));
 }
-
-/** Whether this path speaks OpenAI's dialect. */
-export const isOpenAi = (url: string): boolean => url.startsWith("/v1/");
 
 function toGfeError(thrown: FastifyError | GfeError | Error): GfeError {
   if (thrown instanceof GfeError) return thrown;

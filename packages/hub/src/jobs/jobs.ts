@@ -63,6 +63,7 @@ interface Running {
   readonly wish: Wish;
   readonly quote: Quote;
   readonly startedAtMs: number;
+  readonly queuedMs: number;
   readonly deadlineAtMs: number;
   readonly tried: EndedAttempt[];
 }
@@ -98,9 +99,10 @@ export function createJobs(options: JobsOptions): Jobs {
     callerSignal.addEventListener("abort", onLeave, { once: true });
     try {
       const wish = wishOf(request);
+      const waitedSinceMs = nowMs();
       const lease = await queue.acquire(wish, limits.queueWaitMs, stop.signal);
       try {
-        return await runHeld(beginning(request, wish, lease.offer), lease, sink, stop, flow);
+        return await runHeld(beginning(request, wish, lease.offer, waitedSinceMs), lease, sink, stop, flow);
       } finally {
         lease.release();
       }
@@ -133,7 +135,7 @@ export function createJobs(options: JobsOptions): Jobs {
     return conclude(job, ending);
   }
 
-  function beginning(request: JobRequest, wish: Wish, offer: Offer): Running {
+  function beginning(request: JobRequest, wish: Wish, offer: Offer, waitedSinceMs: number): Running {
     const startedAtMs = nowMs();
     return {
       jobId: newJobId(startedAtMs),
@@ -141,6 +143,7 @@ export function createJobs(options: JobsOptions): Jobs {
       wish,
       quote: quoteFor(request, offer),
       startedAtMs,
+      queuedMs: startedAtMs - waitedSinceMs,
       deadlineAtMs: startedAtMs + limits.totalMs,
       tried: [],
     };
@@ -165,6 +168,9 @@ export function createJobs(options: JobsOptions): Jobs {
         quote,
         hubId: options.hubId,
         createdAt: new Date(job.startedAtMs),
+        priority: request.priority,
+        queuedMs: job.queuedMs,
+        digest: offer.offer.digest ?? null,
       }),
     });
     events.changed({
@@ -314,6 +320,8 @@ function tried(ending: Ending, bill: Bill | null, endedAtMs: number): EndedAttem
     reason: end.error?.code ?? null,
     usage: bill?.usage ?? null,
     receipt: end.receipt,
+    costMicro: bill?.chargeMicro ?? 0n,
+    feeMicro: bill?.feeMicro ?? 0n,
     startedAt: new Date(startedAtMs),
     endedAt: new Date(endedAtMs),
   };

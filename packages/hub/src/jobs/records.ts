@@ -1,10 +1,11 @@
 /**
  * The two writes of a job, as riders: each commits with the hold or the settlement it belongs to, or not at all.
- * Many jobs share one call (the functions are in db/migrations/0011-jobs.sql). What goes in are ids, counts and prices; never a prompt or an answer.
+ * Many jobs share one call (the functions are in db/migrations/0012-job-details.sql). What goes in are ids, counts and prices; never a prompt or an answer.
  */
 import type { Rider } from "@gfe/ledger";
 import type { SignedReceipt, Usage } from "@gfe/protocol";
 import type { Quote } from "../billing/quote.ts";
+import type { Priority } from "./types.ts";
 
 export interface RunningJob {
   id: string;
@@ -17,6 +18,11 @@ export interface RunningJob {
   quote: Quote;
   hubId: string;
   createdAt: Date;
+  priority: Priority;
+  /** Milliseconds that it waited for a slot. */
+  queuedMs: number;
+  /** Of the model that answers; null where its engine tells none. */
+  digest: string | null;
 }
 
 export function runningRider(job: RunningJob): Rider {
@@ -34,6 +40,9 @@ export function runningRider(job: RunningJob): Rider {
       quote: quoteWire(job.quote),
       hub_id: job.hubId,
       created_at: job.createdAt.toISOString(),
+      priority: job.priority,
+      queued_ms: job.queuedMs,
+      digest: job.digest,
     },
   };
 }
@@ -46,6 +55,9 @@ export interface EndedAttempt {
   reason: string | null;
   usage: Usage | null;
   receipt: SignedReceipt | undefined;
+  /** What the consumer pays for it; of this the house keeps `feeMicro`. */
+  costMicro: bigint;
+  feeMicro: bigint;
   startedAt: Date;
   endedAt: Date;
 }
@@ -88,6 +100,8 @@ export function endedRider(job: EndedJob): Rider {
         reason: attempt.reason,
         usage: attempt.usage,
         receipt: attempt.receipt ?? null,
+        cost_micro: attempt.costMicro.toString(),
+        fee_micro: attempt.feeMicro.toString(),
         started_at: attempt.startedAt.toISOString(),
         ended_at: attempt.endedAt.toISOString(),
       })),

@@ -2,6 +2,9 @@ import type { ChoiceDelta, EmbeddingsDelta, FinishReason, GfeError, Usage } from
 
 export type JobKind = "chat" | "completion" | "embedding";
 
+/** Who waits behind whom where slots are short; a batch waits behind all, and never for ever. */
+export type Priority = "interactive" | "standard" | "batch";
+
 /** Who pays. */
 export interface Payer {
   userId: string;
@@ -25,6 +28,7 @@ export interface JobRequest {
   maxOutputTokens?: number;
   /** The caller takes nothing before the end. */
   whole: boolean;
+  priority: Priority;
   /** Choices asked for (`n`). */
   choices: number;
   /** Capabilities that a node must have. */

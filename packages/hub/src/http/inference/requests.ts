@@ -23,6 +23,7 @@ export function chatRequest(body: ChatBody, payer: Payer): JobRequest {
       TEMPLATE_TOKENS.around,
     ...(maxOutputTokens === undefined ? {} : { maxOutputTokens }),
     whole: body.stream !== true,
+    priority: "standard",
     choices: body.n ?? 1,
     needs: chatNeeds(body, measured.images > 0),
   };
@@ -39,6 +40,7 @@ export function completionRequest(body: CompletionBody, payer: Payer): JobReques
     inputTokensMax: bytes + TEMPLATE_TOKENS.around,
     ...(body.max_tokens == null ? {} : { maxOutputTokens: body.max_tokens }),
     whole: body.stream !== true,
+    priority: "standard",
     choices: body.n ?? 1,
     needs: ["completion", ...((body.n ?? 1) > 1 ? ["multiple_choices"] : [])],
   };
@@ -55,6 +57,7 @@ export function embeddingsRequest(body: EmbeddingsBody, payer: Payer): JobReques
     inputBytes: bytes,
     inputTokensMax: bytes + inputs.length * TEMPLATE_TOKENS.perMessage,
     whole: true,
+    priority: "standard",
     choices: 1,
     needs: ["embedding"],
   };

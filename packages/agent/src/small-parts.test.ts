@@ -18,6 +18,17 @@ describe("a price", () => {
       { per_request: "0", per_million_input: "200000", per_million_output: "600000" },
     ],
     ["out=1", { per_request: "0", per_million_input: "0", per_million_output: "1000000" }],
+    [
+      "in=0.2,cached=0.05,min=0.01,batch=50",
+      {
+        per_request: "0",
+        per_million_input: "200000",
+        per_million_output: "0",
+        per_million_cached_input: "50000",
+        minimum: "10000",
+        batch_discount: 50,
+      },
+    ],
     ["0", { per_request: "0", per_million_input: "0", per_million_output: "0" }],
   ])("of %s is read", (text, price) => {
     expect(parsePrice(text)).toEqual({ type: "price", price });
@@ -29,6 +40,16 @@ describe("a price", () => {
       expect(parsePrice(text).type).toBe("invalid");
     },
   );
+
+  it.each([
+    ["batch=91", /"91" is not a discount: write whole percent from 0 to 90/],
+    ["batch=-1", /"-1" is not a discount/],
+    ["batch=1.5", /"1.5" is not a discount/],
+    ["in=1,cached=2", /cached input must not cost more/],
+    ["tip=1", /request=, in=, cached=, out=, min=, batch=/],
+  ])("of %s is refused with what is wrong", (text, message) => {
+    expect(parsePrice(text)).toEqual({ type: "invalid", message: expect.stringMatching(message) });
+  });
 });
 
 describe("a hub's address", () => {

@@ -7,6 +7,8 @@ export const OFFER_LIMITS = {
   nameLength: 200,
   slotsPerModel: 1024,
   priceMicro: 1_000_000_000_000n,
+  /** Percent: a job always pays something of what it costs. */
+  batchDiscount: 90,
 } as const;
 
 /** A non-negative amount of micro-credits as a decimal string. */
@@ -16,13 +18,36 @@ export const microCreditsSchema = z
   .regex(/^(0|[1-9]\d{0,13})$/, { error: "must be micro-credits as a decimal string", abort: true })
   .refine((text) => BigInt(text) <= OFFER_LIMITS.priceMicro, "is above the limit");
 
-/** What a provider asks: micro-credits per request, and per million tokens in and out. */
-export const priceSchema = z.object({
-  per_request: microCreditsSchema,
-  per_million_input: microCreditsSchema,
-  per_million_output: microCreditsSchema,
-});
+/**
+ * What a provider asks: micro-credits per request, and per million tokens in and out. The other parts are optional, as
+ * agents from before they existed do not send them.
+ */
+export const priceSchema = z
+  .object({
+    per_request: microCreditsSchema,
+    per_million_input: microCreditsSchema,
+    per_million_output: microCreditsSchema,
+    /** Of input tokens that the engine reports as read from its cache; like other input where absent. */
+    per_million_cached_input: microCreditsSchema.optional(),
+    /** The least that a complete answer costs, a batch's too. */
+    minimum: microCreditsSchema.optional(),
+    /** Whole percent off for jobs of priority `batch`. */
+    batch_discount: z.number().int().min(0).max(OFFER_LIMITS.batchDiscount).optional(),
+  })
+  .refine(
+    ({ per_million_input: input, per_million_cached_input: cached }) =>
+      cached === undefined || BigInt(cached) <= BigInt(input),
+    { path: ["per_million_cached_input"], error: "must not be above per_million_input" },
+  );
 export type PriceWire = z.infer<typeof priceSchema>;
+
+/** The most that a consumer pays, in micro-credits: for a request whatever its length, and per million tokens. */
+export const priceCapSchema = z.strictObject({
+  per_request: microCreditsSchema.nullish(),
+  per_million_input: microCreditsSchema.nullish(),
+  per_million_output: microCreditsSchema.nullish(),
+});
+export type PriceCapWire = z.infer<typeof priceCapSchema>;
 
 /** 1.00 credit a request, nothing per token. */
 export const DEFAULT_PRICE: PriceWire = {

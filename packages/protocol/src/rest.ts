@@ -79,6 +79,23 @@ export const deviceRequestSchema = z.object({
 });
 export type DeviceRequest = z.infer<typeof deviceRequestSchema>;
 
+export const prioritySchema = z.enum(["interactive", "standard", "batch"]);
+
+/** What a job was promised at matching: later changes of a price do not touch it. Micro-credits. */
+export const quoteSchema = z.object({
+  per_request: micro,
+  per_million_input: micro,
+  per_million_cached_input: micro,
+  per_million_output: micro,
+  minimum: micro,
+  discount_percent: z.number(),
+  input_tokens_max: z.number(),
+  output_tokens_max: z.number(),
+  /** The most that the job can cost: what is held. */
+  cap_micro: micro,
+});
+export type QuoteWire = z.infer<typeof quoteSchema>;
+
 /** GET /api/v1/jobs?limit&before&state&role=consumer|provider → {jobs, next}; GET /api/v1/jobs/:id → Job */
 export const jobSchema = z.object({
   id: z.string(),
@@ -91,6 +108,10 @@ export const jobSchema = z.object({
   held_micro: micro,
   cost_micro: micro,
   fee_micro: micro,
+  quote: quoteSchema.nullable(),
+  priority: prioritySchema,
+  /** How long it waited for a slot; null where that was not kept. */
+  queued_ms: z.number().nullable(),
   ttft_ms: z.number().nullable(),
   duration_ms: z.number().nullable(),
   error_code: z.string().nullable(),

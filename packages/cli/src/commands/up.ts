@@ -49,7 +49,7 @@ export function addUp(program: Command): void {
     .option("--name <name>", "the node's name; this machine's if not given")
     .option(
       "--price <price>",
-      "in credits: 0.5 is per request; request=0,in=0.2,out=0.6 names parts, per request and per million tokens",
+      "in credits: 0.5 is per request; request=0,in=0.2,cached=0.05,out=0.6,min=0.01,batch=50 names parts: per request, per million tokens (cached: input from the engine's cache), the least for an answer, percent off for batch work. `gfe price` overrides it",
       toPrice,
     )
     .option("--scripted", "serve a scripted engine, labelled as such, that runs no model")

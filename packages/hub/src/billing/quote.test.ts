@@ -8,11 +8,17 @@ const micro = fc.oneof(
   fc.constantFrom("0", "1", "1000000", PRICE_MAX.toString()),
   fc.bigInt({ min: 0n, max: PRICE_MAX }).map(String),
 );
-const price: fc.Arbitrary<PriceWire> = fc.record({
-  per_request: micro,
-  per_million_input: micro,
-  per_million_output: micro,
-});
+const price: fc.Arbitrary<PriceWire> = fc.record(
+  {
+    per_request: micro,
+    per_million_input: micro,
+    per_million_output: micro,
+    per_million_cached_input: micro,
+    minimum: micro,
+    batch_discount: fc.nat(90),
+  },
+  { requiredKeys: ["per_request", "per_million_input", "per_million_output"] },
+);
 const tokens = fc.oneof(fc.nat(10), fc.nat(100_000));
 const usage: fc.Arbitrary<Usage> = fc.record({
   input_tokens: tokens,
@@ -22,7 +28,7 @@ const usage: fc.Arbitrary<Usage> = fc.record({
   estimated: fc.boolean(),
 });
 const input: fc.Arbitrary<BillInput> = fc.record({
-  quote: fc.tuple(price, tokens, tokens).map((parts) => quoteOf(...parts)),
+  quote: fc.tuple(price, tokens, tokens, fc.boolean()).map((parts) => quoteOf(...parts)),
   ending: fc.constantFrom("complete" as const, "broken" as const),
   delivered: fc.record({ bytes: tokens, deltas: tokens, vectors: fc.nat(2) }),
   claimed: fc.option(usage),
@@ -65,6 +71,31 @@ describe("whatever a node claims and the hub saw", () => {
         expect(feeMicro + providerMicro).toBe(chargeMicro);
         expect(feeMicro >= 0n && providerMicro >= 0n).toBe(true);
         expect(feeMicro * 10_000n <= chargeMicro * BigInt(of.feeBasisPoints)).toBe(true);
+      }),
+    );
+  });
+
+  test("a complete answer costs the minimum at least, and a token read from the cache never more than another", () => {
+    fc.assert(
+      fc.property(input, usage, (of, claimed) => {
+        const delivered = { bytes: 1, deltas: 1, vectors: 0 };
+        const bill = (cached_input_tokens: number) =>
+          billOf({ ...of, delivered, ending: "complete", claimed: { ...claimed, cached_input_tokens } });
+        expect(bill(0).chargeMicro >= of.quote.minimum).toBe(true);
+        expect(bill(claimed.cached_input_tokens).chargeMicro <= bill(0).chargeMicro).toBe(true);
+      }),
+    );
+  });
+
+  test("a batch never costs more than the same job at once, nor is more held for it", () => {
+    fc.assert(
+      fc.property(input, price, tokens, tokens, (of, asked, inputMax, outputMax) => {
+        const [batch, standard] = [true, false].map((isBatch) =>
+          quoteOf(asked, inputMax, outputMax, isBatch),
+        );
+        expect(batch!.capMicro <= standard!.capMicro).toBe(true);
+        const [cheap, full] = [batch!, standard!].map((quote) => billOf({ ...of, quote }).chargeMicro);
+        expect(cheap! <= full!).toBe(true);
       }),
     );
   });
@@ -132,6 +163,20 @@ describe("a quote", () => {
     expect(billOf(given({ quote })).chargeMicro).toBe(1n);
   });
 
+  test("covers the minimum, and input of which nothing was cached", () => {
+    const price = { ...metered, per_million_cached_input: "1" };
+    expect(quoteOf(price, 1000, 100).capMicro).toBe(2500n);
+    expect(quoteOf({ ...price, minimum: "2500" }, 1000, 100).capMicro).toBe(2500n);
+    expect(quoteOf({ ...price, minimum: "9999" }, 1000, 100).capMicro).toBe(9999n);
+  });
+
+  test("has the discount for batch work only, and never below the minimum", () => {
+    const price = { ...metered, batch_discount: 50, minimum: "1300" };
+    expect(quoteOf(price, 1000, 100)).toMatchObject({ discountPercent: 0, capMicro: 2500n });
+    expect(quoteOf(price, 1000, 100, true)).toMatchObject({ discountPercent: 50, capMicro: 1300n });
+    expect(quoteOf({ ...price, minimum: "0" }, 1000, 100, true).capMicro).toBe(1250n);
+  });
+
   test("of nothing is nothing", () => {
     expect(
       quoteOf({ per_request: "0", per_million_input: "0", per_million_output: "0" }, 9, 9).capMicro,
@@ -148,6 +193,28 @@ describe("a bill", () => {
       providerMicro: 209n,
     });
     expect(billOf(given({ feeBasisPoints: 501 }))).toMatchObject({ feeMicro: 11n, providerMicro: 209n });
+  });
+
+  test("counts cached input apart", () => {
+    const quote = quoteOf({ ...metered, per_million_cached_input: "500000" }, 1000, 100);
+    const claimed = { ...given().claimed!, cached_input_tokens: 8 };
+    // 2 at 2, 8 at 0.5, 40 at 5 micro-credits
+    expect(billOf(given({ quote, claimed })).chargeMicro).toBe(4n + 4n + 200n);
+    const asOther = billOf(given({ claimed })).chargeMicro;
+    expect(asOther).toBe(220n); // the provider set no price for it
+  });
+
+  test("takes the discount off the sum and rounds once, in the provider's favour", () => {
+    const quote = quoteOf({ ...metered, per_request: "1", batch_discount: 33 }, 1000, 100, true);
+    expect(billOf(given({ quote })).chargeMicro).toBe(149n); // 221 × 0.67 = 148.07
+  });
+
+  test.each([
+    ["complete", 1000n],
+    ["broken", 220n],
+  ] as const)("of a %s answer below the minimum is %d", (ending, owed) => {
+    const quote = quoteOf({ ...metered, minimum: "1000" }, 1000, 100);
+    expect(billOf(given({ quote, ending })).chargeMicro).toBe(owed);
   });
 
   test("without a receipt counts what the hub saw and says that it is an estimate", () => {

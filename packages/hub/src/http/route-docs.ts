@@ -2,6 +2,7 @@
  * What the routes' own schemas do not say, for the OpenAPI document only: nothing here checks a request or shapes an
  * answer. Bodies of /v1 are checked by hand (parse.ts), after the key and off Fastify's way; their schemas are the same.
  */
+import { quoteSchema, usageSchema } from "@gfe/protocol";
 import { z } from "zod";
 import { chatBodySchema, completionBodySchema, embeddingsBodySchema } from "./inference/schemas.ts";
 
@@ -28,7 +29,10 @@ const paid = z
     node_name: z.string().nullable(),
     cost_micro: micro,
     fee_micro: micro,
+    provider_micro: micro,
     cost_credits: z.string(),
+    quote: quoteSchema,
+    usage: usageSchema,
   })
   .describe("What it cost, and who gave the answer");
 const head = { id: z.string(), created: z.int(), model: z.string() };

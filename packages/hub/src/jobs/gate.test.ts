@@ -23,7 +23,7 @@ function recorder() {
 describe("the gate", () => {
   it("lets nothing through before the hold is durable, and then everything in order", () => {
     const { gate, seen, control } = recorder();
-    gate.started({ jobId: "j", nodeId: "n", nodeName: "attic" });
+    gate.started({ jobId: "j", nodeId: "n", nodeName: "attic", capMicro: 7n });
     gate.attach(control("node"));
     gate.reasoning("hm");
     gate.text("a");

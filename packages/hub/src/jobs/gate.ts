@@ -4,7 +4,7 @@
  * above PAUSE_LENGTH the node is asked to pause.
  */
 import type { ChoiceDelta, EmbeddingsDelta } from "@gfe/protocol";
-import type { FlowControl, JobSink } from "./types.ts";
+import type { FlowControl, JobSink, JobStart } from "./types.ts";
 
 /** Characters kept back. A hold takes milliseconds, unless the database is in trouble. */
 const PAUSE_LENGTH = 256 * 1024;
@@ -39,7 +39,7 @@ export class Gate implements JobSink, FlowControl {
     this.#waiting.push(() => this.#flow?.attach(control));
   }
 
-  started(info: { jobId: string; nodeId: string; nodeName: string }): void {
+  started(info: JobStart): void {
     this.#pass(0, () => this.#sink.started?.(info));
   }
 

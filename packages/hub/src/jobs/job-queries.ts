@@ -3,7 +3,7 @@ import type { Job, JobState } from "@gfe/protocol";
 import type pg from "pg";
 
 const COLUMNS = `j.id, j.state, j.kind, j.model, j.node_id, n.name AS node_name, j.usage, j.held_micro, j.cost_micro, j.fee_micro,
-  j.ttft_ms, j.duration_ms, j.error_code, j.created_at, j.ended_at, j.consumer_id, j.provider_id`;
+  j.quote, j.priority, j.queued_ms, j.ttft_ms, j.duration_ms, j.error_code, j.created_at, j.ended_at, j.consumer_id, j.provider_id`;
 const FROM = "FROM jobs j LEFT JOIN nodes n ON n.id = j.node_id";
 
 export interface JobPage {
@@ -100,6 +100,16 @@ function toJob(row: any): Job {
     held_micro: row.held_micro,
     cost_micro: row.cost_micro,
     fee_micro: row.fee_micro,
+    quote: {
+      // Jobs from before these parts were billed as if they were so.
+      per_million_cached_input: row.quote.per_million_input,
+      minimum: "0",
+      discount_percent: 0,
+      cap_micro: row.held_micro,
+      ...row.quote,
+    },
+    priority: row.priority,
+    queued_ms: row.queued_ms,
     ttft_ms: row.ttft_ms,
     duration_ms: row.duration_ms,
     error_code: row.error_code,

@@ -218,7 +218,12 @@ export function createJobs(options: JobsOptions): Jobs {
     const startedAtMs = nowMs();
     const attemptId = newAttemptId(startedAtMs);
     const quote = job.tried.length === 0 ? job.quote : quoteFor(job.request, offer);
-    sink.started?.({ jobId: job.jobId, nodeId: node.nodeId, nodeName: node.announcement.name });
+    sink.started?.({
+      jobId: job.jobId,
+      nodeId: node.nodeId,
+      nodeName: node.announcement.name,
+      capMicro: job.quote.capMicro,
+    });
     const end = await runAttempt({
       dispatcher,
       nodeId: node.nodeId,
@@ -327,7 +332,7 @@ function tried(ending: Ending, bill: Bill | null, endedAtMs: number): EndedAttem
   };
 }
 
-function outcomeOf(job: Running, { end, offer }: Ending, bill: Bill): JobOutcome {
+function outcomeOf(job: Running, { end, offer, quote }: Ending, bill: Bill): JobOutcome {
   return {
     jobId: job.jobId,
     state: end.state === "done" ? "completed" : end.state,
@@ -335,6 +340,7 @@ function outcomeOf(job: Running, { end, offer }: Ending, bill: Bill): JobOutcome
     usage: bill.usage,
     costMicro: bill.chargeMicro,
     feeMicro: bill.feeMicro,
+    quote,
     nodeId: offer.node.nodeId,
     nodeName: offer.node.announcement.name,
     ttftMs: end.firstDeltaAtMs === null ? null : end.firstDeltaAtMs - job.startedAtMs,

@@ -4,7 +4,7 @@
  */
 import type { Rider } from "@gfe/ledger";
 import type { SignedReceipt, Usage } from "@gfe/protocol";
-import type { Quote } from "../billing/quote.ts";
+import { type Quote, quoteWire } from "../billing/quote.ts";
 import type { Priority } from "./types.ts";
 
 export interface RunningJob {
@@ -112,14 +112,4 @@ export function endedRider(job: EndedJob): Rider {
 /** For a hold that nobody will settle any more: the hub died, or its time ran out. */
 export function abandonedRider(jobId: string, errorCode: string, endedAt: Date): Rider {
   return { fn: "jobs_abandoned", row: { id: jobId, error_code: errorCode, ended_at: endedAt.toISOString() } };
-}
-
-function quoteWire(quote: Quote): Record<string, unknown> {
-  return {
-    per_request: quote.perRequest.toString(),
-    per_million_input: quote.perMillionInput.toString(),
-    per_million_output: quote.perMillionOutput.toString(),
-    input_tokens_max: quote.inputTokensMax,
-    output_tokens_max: quote.outputTokensMax,
-  };
 }

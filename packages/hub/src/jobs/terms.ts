@@ -30,7 +30,8 @@ export function wishOf(request: JobRequest): Wish {
 export function quoteFor(request: JobRequest, { offer }: Offer): Quote {
   const price: PriceWire = offer.price;
   const input = Math.min(request.inputTokensMax, offer.context_length);
-  return quoteOf(price, input, outputTokensMax(request, offer.context_length) * request.choices);
+  const output = outputTokensMax(request, offer.context_length) * request.choices;
+  return quoteOf(price, input, output, request.priority === "batch");
 }
 
 function outputTokensMax(request: JobRequest, contextLength: number): number {

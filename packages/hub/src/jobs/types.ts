@@ -1,4 +1,5 @@
 import type { ChoiceDelta, EmbeddingsDelta, FinishReason, GfeError, Usage } from "@gfe/protocol";
+import type { Quote } from "../billing/quote.ts";
 
 export type JobKind = "chat" | "completion" | "embedding";
 
@@ -35,10 +36,18 @@ export interface JobRequest {
   needs: readonly string[];
 }
 
+export interface JobStart {
+  jobId: string;
+  nodeId: string;
+  nodeName: string;
+  /** The most that the job can cost: what is held. */
+  capMicro: bigint;
+}
+
 /** Where a job's answer goes. Called in order; never after `run` has resolved. */
 export interface JobSink {
   /** The job is held and a node was chosen; called again if another node takes over: the answer begins anew. */
-  started?(info: { jobId: string; nodeId: string; nodeName: string }): void;
+  started?(info: JobStart): void;
   text(text: string): void;
   reasoning(text: string): void;
   choice(delta: ChoiceDelta): void;
@@ -53,6 +62,8 @@ export interface JobOutcome {
   usage: Usage;
   costMicro: bigint;
   feeMicro: bigint;
+  /** What it was billed by. */
+  quote: Quote;
   nodeId: string | null;
   nodeName: string | null;
   ttftMs: number | null;

@@ -1,5 +1,6 @@
 /** The shapes of answers on /v1, whole and in chunks. */
 import { type ChoiceDelta, type EmbeddingsDelta, formatCredits, type Usage } from "@gfe/protocol";
+import { quoteWire } from "../../billing/quote.ts";
 import type { JobOutcome, JobSink } from "../../jobs/types.ts";
 
 export interface AnswerHead {
@@ -19,7 +20,10 @@ export function usageWire(usage: Usage) {
   };
 }
 
-/** What the answer cost and who gave it: an extra field, safe with every probed client. */
+/**
+ * What the answer cost, by which quote and for what usage, and who gave it: an extra field, safe with every probed
+ * client. Of `cost_micro` the operator keeps `fee_micro`, the provider gets `provider_micro`.
+ */
 export function gfeWire(outcome: JobOutcome) {
   return {
     job_id: outcome.jobId,
@@ -27,7 +31,10 @@ export function gfeWire(outcome: JobOutcome) {
     node_name: outcome.nodeName,
     cost_micro: outcome.costMicro.toString(),
     fee_micro: outcome.feeMicro.toString(),
+    provider_micro: (outcome.costMicro - outcome.feeMicro).toString(),
     cost_credits: formatCredits(outcome.costMicro),
+    quote: quoteWire(outcome.quote),
+    usage: outcome.usage,
   };
 }
 

@@ -51,7 +51,7 @@ export async function serveStream(
   sendError(reply.raw, error, request.id, errorBody);
 }
 
-/** Runs a job and gathers its answer; names job, node and cost in the headers. Throws what broke it. */
+/** Runs a job and gathers its answer; names job, node, the most it could cost and what it did in the headers. Throws what broke it. */
 export async function serveWhole(
   jobs: Jobs,
   request: FastifyRequest,
@@ -62,6 +62,7 @@ export async function serveWhole(
   const outcome = await jobs.run(job, gathered, hangUpSignal(request.raw.socket, reply.raw));
   if (outcome.error) throw outcome.error;
   reply.header("x-gfe-job", outcome.jobId).header("x-gfe-provider", outcome.nodeId ?? "");
+  reply.header("x-gfe-quote", outcome.quote.capMicro.toString());
   reply.header("x-gfe-cost", outcome.costMicro.toString());
   return { gathered, outcome };
 }

@@ -8,7 +8,7 @@
  */
 import type { ServerResponse } from "node:http";
 import { GfeError } from "@gfe/protocol";
-import type { FlowControl } from "../../jobs/types.ts";
+import type { FlowControl, JobStart } from "../../jobs/types.ts";
 
 export const FIRST_BYTE_MS = 10_000;
 export const KEEP_ALIVE_MS = 15_000;
@@ -46,6 +46,16 @@ export class StreamWriter implements FlowControl {
   /** Only before the first piece. */
   setHeader(name: string, value: string): void {
     this.#headers[name] = value;
+  }
+
+  /**
+   * Says whose answer comes and what it may cost at most: what it does cost is known at its end, when headers are long
+   * gone, and stands in the last chunk and on the job.
+   */
+  nameJob({ jobId, nodeId, capMicro }: JobStart): void {
+    this.setHeader("x-gfe-job", jobId);
+    this.setHeader("x-gfe-provider", nodeId);
+    this.setHeader("x-gfe-quote", capMicro.toString());
   }
 
   attach(control: { pause(): void; resume(): void }): void {

@@ -1,7 +1,7 @@
 /** A job's answer as OpenAI's server-sent events: a chunk is a fixed head, the delta as JSON, a fixed tail, and no more. */
 import type { ServerResponse } from "node:http";
 import { type ChoiceDelta, type FinishReason, type GfeError, toOpenAiError } from "@gfe/protocol";
-import type { JobOutcome } from "../../jobs/types.ts";
+import type { JobOutcome, JobStart } from "../../jobs/types.ts";
 import { type AnswerHead, gfeWire, usageWire } from "./answer.ts";
 import type { StreamedAnswer } from "./serve.ts";
 import { StreamWriter } from "./stream-writer.ts";
@@ -42,9 +42,8 @@ export class AnswerStream implements StreamedAnswer {
         : `,"logprobs":null,"finish_reason":null}]${usage}}\n\n`;
   }
 
-  started({ jobId, nodeId }: { jobId: string; nodeId: string }): void {
-    this.writer.setHeader("x-gfe-job", jobId);
-    this.writer.setHeader("x-gfe-provider", nodeId);
+  started(start: JobStart): void {
+    this.writer.nameJob(start);
   }
 
   text(text: string): void {

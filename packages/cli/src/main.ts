@@ -6,11 +6,12 @@ import { addDemo } from "./commands/demo.ts";
 import { addDev } from "./commands/dev.ts";
 import { addHub } from "./commands/hub.ts";
 import { addLedger } from "./commands/ledger.ts";
+import { addPrice } from "./commands/price.ts";
 import { addUp } from "./commands/up.ts";
 
 const program = new Command("gfe")
   .description("GPU For Everyone: share GPUs, earn and spend credits for inference")
   .version("0.1.0")
   .showHelpAfterError();
-for (const add of [addHub, addUp, addChat, addLedger, addConfig, addDemo, addDev]) add(program);
+for (const add of [addHub, addUp, addChat, addPrice, addLedger, addConfig, addDemo, addDev]) add(program);
 await program.parseAsync();

@@ -34,6 +34,7 @@ import type { Payer } from "./jobs/types.ts";
 import { createLink } from "./link/link.ts";
 import { createLive } from "./live/live.ts";
 import { createRegistry } from "./market/registry.ts";
+import { createPriceBook } from "./prices/price-book.ts";
 
 export const HUB_VERSION = "0.1.0";
 const EXPIRY_INTERVAL_MS = 5_000;
@@ -143,11 +144,13 @@ async function serve(
     https: baseUrl.startsWith("https:"),
   });
   let metrics: Metrics | null = null;
+  const prices = createPriceBook({ pool, registry, log });
   const link = createLink({
     server: app.server,
     pool,
     registry,
     signer,
+    prices,
     authenticate: async (token) => {
       const { userId, id } = await accounts.agentTokens.authenticate(token);
       return { userId, tokenId: id };
@@ -230,6 +233,7 @@ async function serve(
       pool,
       registry,
       live,
+      prices,
       publicConfig: {
         version: HUB_VERSION,
         hub_key: signer.publicKey,
@@ -268,7 +272,7 @@ async function serve(
       await link.close();
       await app.close();
       await ledger.flush();
-      await accounts.close();
+      await Promise.all([accounts.close(), prices.close()]);
     },
   };
 }

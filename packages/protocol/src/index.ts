@@ -4,6 +4,7 @@ export * from "./frames.ts";
 export * from "./ids.ts";
 export * from "./money.ts";
 export * from "./offer.ts";
+export * from "./prices.ts";
 export * from "./rest.ts";
 export * from "./signing.ts";
 export * from "./usage.ts";

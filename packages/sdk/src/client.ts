@@ -11,7 +11,11 @@ import {
   marketSnapshotSchema,
   meSchema,
   nodeSchema,
+  type PricePlace,
+  type PutPrice,
+  priceListSchema,
   publicConfigSchema,
+  setPriceSchema,
 } from "@gfe/protocol";
 import { z } from "zod";
 import { createAuthCalls } from "./auth.ts";
@@ -70,6 +74,15 @@ export function createClient(options: ClientOptions = {}) {
       json(z.object({ jobs: z.array(jobSchema), next }), "/api/v1/jobs", { query: { ...query } }),
     job: (id: string) => json(jobSchema, at("/api/v1/jobs", id)),
     nodes: async () => (await json(z.object({ nodes: z.array(nodeSchema) }), "/api/v1/nodes")).nodes,
+    /** The prices that the caller set, and its models at the prices in force. */
+    prices: () => json(priceListSchema, "/api/v1/prices"),
+    /** Sets a whole price for a model, a node, both or, with neither, all that have no other. */
+    setPrice: (body: PutPrice) => json(setPriceSchema, "/api/v1/prices", { method: "PUT", body }),
+    unsetPrice: ({ node_id, model }: Partial<PricePlace> = {}) =>
+      none("/api/v1/prices", {
+        method: "DELETE",
+        query: { node_id: node_id ?? undefined, model: model ?? undefined },
+      }),
     /** What the caller earned as a provider, and spent. */
     providerStats: (days = 30) =>
       json(providerStatsSchema, "/api/computing/provider-stats/", { query: { days } }),

@@ -13,9 +13,14 @@ export {
   type MarketSnapshot,
   type Me,
   type NodeView,
+  type PricedModel,
+  type PriceList,
+  type PricePlace,
+  type PriceSource,
   type PriceWire,
   type PublicConfig,
   parseCredits,
+  type SetPrice,
 } from "@gfe/protocol";
 export type { Session, SocialSignIn } from "./auth.ts";
 export type { ChatAnswer, ChatDelta, ChatMessage, ChatRequest } from "./chat.ts";

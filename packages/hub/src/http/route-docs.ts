@@ -161,6 +161,7 @@ export const routeDocs: Record<string, RouteDoc> = {
   },
   "DELETE /api/v1/keys/:id": { response: nothing },
   "DELETE /api/v1/agent-tokens/:id": { response: nothing },
+  "DELETE /api/v1/prices": { response: nothing },
   "POST /api/v1/device/:userCode": { response: nothing },
   "POST /api/v1/device/token": { open: true },
 

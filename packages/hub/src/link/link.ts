@@ -23,6 +23,7 @@ import type pg from "pg";
 import { type WebSocket, WebSocketServer } from "ws";
 import type { Dispatcher } from "../jobs/dispatcher.ts";
 import type { NodeEntry, Registry } from "../market/registry.ts";
+import type { PriceBook } from "../prices/price-book.ts";
 import { admitNode, saveAnnouncement, touchNode } from "./node-store.ts";
 import { Session } from "./session.ts";
 
@@ -40,6 +41,8 @@ export interface LinkOptions {
   pool: pg.Pool;
   registry: Registry;
   signer: Signer;
+  /** Lays what owners set over what their nodes announce. */
+  prices: Pick<PriceBook, "load" | "priced">;
   /** Throws GfeError with status 401 for a token that is unknown or revoked. */
   authenticate(token: string): Promise<AgentPrincipal>;
   /** Calls back when a token is revoked; its sockets close at once. */
@@ -63,7 +66,7 @@ interface Joined {
 }
 
 export function createLink(options: LinkOptions): Link {
-  const { pool, registry, signer, nowMs, log } = options;
+  const { pool, registry, signer, prices, nowMs, log } = options;
   const joined = new Map<string, Joined>();
   /** Keys outlive their socket for a while: receipts of attempts just ended are still checked. */
   const keyOf = new Map<string, string>();
@@ -124,7 +127,7 @@ export function createLink(options: LinkOptions): Link {
         },
         announced({ announcement }) {
           if (!entry) return;
-          registry.announce(entry.node.nodeId, announcement);
+          registry.announce(entry.node.nodeId, prices.priced(entry.node, announcement));
           void saveAnnouncement(pool, entry.node.nodeId, announcement).catch(() => {});
         },
         draining: (draining) => entry && registry.setDraining(entry.node.nodeId, draining),
@@ -183,6 +186,7 @@ export function createLink(options: LinkOptions): Link {
       session.close(CLOSE.proofRefused, "this node key belongs to another account");
       return null;
     }
+    await prices.load(principal.userId);
     return join(session, principal, admitted.nodeId, hello);
   }
 
@@ -219,6 +223,7 @@ export function createLink(options: LinkOptions): Link {
     joined.set(nodeId, entry);
     keyOf.set(nodeId, hello.node_key);
     session.join();
+    node.announcement = prices.priced(node, hello.announcement);
     session.send({ type: "welcome", node_id: nodeId, grant, signature });
     registry.add(node);
     // The newer connection has proved the key, so the older one is a leftover. It goes after its successor is listed.

@@ -7,6 +7,7 @@ import type { Accounts, Principal } from "../../accounts/accounts.ts";
 import type { Books } from "../../billing/books.ts";
 import type { Live } from "../../live/live.ts";
 import type { Registry } from "../../market/registry.ts";
+import type { PriceBook } from "../../prices/price-book.ts";
 import { callerOf } from "../caller.ts";
 import { nameOf } from "../parse.ts";
 
@@ -16,6 +17,7 @@ export interface RestDeps {
   pool: pg.Pool;
   registry: Registry;
   live: Live;
+  prices: PriceBook;
   publicConfig: PublicConfig;
 }
 

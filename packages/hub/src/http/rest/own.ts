@@ -13,9 +13,13 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { getJob, listJobs } from "../../jobs/job-queries.ts";
 import { nodeView, type StoredNode } from "../../market/market-view.ts";
+import { ownPrices, priced } from "../../prices/effective.ts";
 import { idSchema, pageSchema, type RestDeps, tags, whoOf } from "./common.ts";
 
-export function registerOwn(instance: FastifyInstance, { accounts, books, pool, registry }: RestDeps): void {
+export function registerOwn(
+  instance: FastifyInstance,
+  { accounts, books, pool, registry, prices }: RestDeps,
+): void {
   const app = instance.withTypeProvider<ZodTypeProvider>();
   const who = whoOf({ accounts });
 
@@ -87,7 +91,13 @@ export function registerOwn(instance: FastifyInstance, { accounts, books, pool, 
        FROM nodes WHERE owner_id = $1 ORDER BY last_seen_at DESC LIMIT 1000`,
         [userId],
       );
-      return { nodes: rows.map((row) => nodeView(row, registry.get(row.id), new Date())) };
+      const own = ownPrices(await prices.list(userId));
+      return {
+        nodes: rows.map((row) => {
+          const announcement = priced(own, row.id, row.announcement);
+          return nodeView({ ...row, announcement }, registry.get(row.id), new Date());
+        }),
+      };
     },
   );
 

@@ -3,6 +3,7 @@ import type { FastifyInstance } from "fastify";
 import type { RestDeps } from "./common.ts";
 import { registerDevice } from "./device.ts";
 import { registerOwn } from "./own.ts";
+import { registerPrices } from "./prices.ts";
 import { registerPublic } from "./public.ts";
 import { registerSecrets } from "./secrets.ts";
 
@@ -11,4 +12,5 @@ export function registerRest(app: FastifyInstance, deps: RestDeps): void {
   registerOwn(app, deps);
   registerSecrets(app, deps);
   registerDevice(app, deps);
+  registerPrices(app, deps);
 }

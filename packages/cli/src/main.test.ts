@@ -22,12 +22,10 @@ describe("--help", () => {
     ["chat", ["--hub", "--key", "--model", "--json", "GFE_API_KEY"]],
     ["models", ["--hub", "--json"]],
     ["price", ["list", "set", "unset", "scope `manage`", "gfe price set"]],
-    ["price list", ["--hub", "--key", "--json", "median"]],
     [
       "price set",
       ["--model", "--node", "--request", "--input", "--cached", "--output", "--minimum", "--batch-discount"],
     ],
-    ["price unset", ["--model", "--node", "--json"]],
     ["ledger", ["verify"]],
     ["ledger verify", ["--hub", "--session", "--json", "DATABASE_URL"]],
     ["config", ["check"]],
@@ -76,7 +74,6 @@ describe("without what it needs", () => {
   test.concurrent.each<[string[], Record<string, string>]>([
     [["chat", "hi", "--hub", NOBODY], { GFE_API_KEY: "gfe_sk_x" }],
     [["models", "--hub", NOBODY], {}],
-    [["price", "--hub", NOBODY], { GFE_API_KEY: "gfe_sk_x" }],
     [["price", "set", "--input", "1"], { GFE_API_KEY: "gfe_sk_x", GFE_HUB: NOBODY }],
     [["models"], { GFE_HUB: NOBODY }],
     [["ledger", "verify", "--hub", NOBODY, "--session", "x"], {}],

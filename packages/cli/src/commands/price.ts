@@ -77,21 +77,30 @@ export function addPrice(program: Command): void {
 }
 
 async function setPrice(options: SetOptions): Promise<void> {
-  const given = PARTS.filter(([name]) => options[name] !== undefined);
-  if (given.length === 0)
-    throw new Failure(`a price needs at least one of ${PARTS.map(([, flag]) => flag).join(", ")}`);
-  for (const [name, flag, part] of given) {
-    // Each on its own first, so that the message names the option at fault; no comma may smuggle in another part.
-    const alone = parsePrice(name === "cached" ? `in=${options[name]}` : `${part}=${options[name]}`);
-    if (alone.type === "invalid" || options[name]!.includes(","))
-      throw new Failure(`${flag}: ${alone.type === "invalid" ? alone.message : "one amount, please"}`);
-  }
-  const parsed = parsePrice(given.map(([name, , part]) => `${part}=${options[name]}`).join(","));
-  if (parsed.type === "invalid") throw new Failure(`--cached: ${parsed.message}`);
+  const price = priceOf(options);
   const client = clientOf(options);
-  const set = await client.setPrice({ ...(await placeOf(client, options)), price: parsed.price });
+  const set = await client.setPrice({ ...(await placeOf(client, options)), price });
   if (options.json) console.log(JSON.stringify(set));
   else console.log(`${placeText(options)}: ${priceText(set.price)}. In force from the next quote on.`);
+}
+
+/** The price that the options name. Throws a Failure that names the one at fault. */
+export function priceOf(options: Partial<Record<(typeof PARTS)[number][0], string>>): PriceWire {
+  const given = PARTS.flatMap(([name, flag, part]) => {
+    const amount = options[name];
+    return amount === undefined ? [] : [{ flag, part, amount }];
+  });
+  if (given.length === 0)
+    throw new Failure(`a price needs at least one of ${PARTS.map(([, flag]) => flag).join(", ")}`);
+  for (const { flag, part, amount } of given) {
+    // Each on its own first, so that the message names its option; cached input alone would be dearer than none.
+    const alone = parsePrice(`${part === "cached" ? "in" : part}=${amount}`);
+    if (alone.type === "invalid") throw new Failure(`${flag}: ${alone.message}`);
+    if (amount.includes(",")) throw new Failure(`${flag}: "${amount}" is more than one amount`);
+  }
+  const whole = parsePrice(given.map(({ part, amount }) => `${part}=${amount}`).join(","));
+  if (whole.type === "invalid") throw new Failure(`--cached: ${whole.message}`);
+  return whole.price;
 }
 
 function withHub(command: Command): Command {

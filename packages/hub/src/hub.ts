@@ -277,12 +277,13 @@ async function serve(
   };
 }
 
-function payerOf({ userId, keyId, hasBudget }: Principal): Payer {
+function payerOf({ userId, keyId, hasBudget, maxPrice }: Principal): Payer {
   return {
     userId,
     account: userAccount(userId),
     ...(keyId === undefined ? {} : { keyId }),
     ...(hasBudget && keyId !== undefined ? { budgetAccount: budgetOf(keyId) } : {}),
+    ...(maxPrice === null ? {} : { maxPrice }),
   };
 }
 

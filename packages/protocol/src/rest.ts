@@ -3,7 +3,7 @@
  * strings, times are ISO 8601 in UTC. Errors are problem+json (errors.ts).
  */
 import { z } from "zod";
-import { gpuSchema, modelOfferSchema, priceSchema } from "./offer.ts";
+import { gpuSchema, modelOfferSchema, priceCapSchema, priceSchema } from "./offer.ts";
 import { printable } from "./text.ts";
 import { usageSchema } from "./usage.ts";
 
@@ -39,6 +39,8 @@ export const apiKeySchema = z.object({
   scopes: z.array(keyScopeSchema),
   budget_micro: micro.nullable(),
   spent_micro: micro,
+  /** The most that it pays: offers above it are not matched. */
+  max_price: priceCapSchema.nullable(),
   expires_at: time.nullable(),
   last_used_at: time.nullable(),
   revoked_at: time.nullable(),
@@ -53,6 +55,7 @@ export const createKeySchema = z.object({
     .regex(/^\d{1,18}$/)
     .nullable()
     .default(null),
+  max_price: priceCapSchema.nullable().default(null),
   expires_at: time.nullable().default(null),
 });
 export type CreateKey = z.input<typeof createKeySchema>;

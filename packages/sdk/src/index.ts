@@ -13,6 +13,7 @@ export {
   type MarketSnapshot,
   type Me,
   type NodeView,
+  type PriceCapWire,
   type PricedModel,
   type PriceList,
   type PricePlace,

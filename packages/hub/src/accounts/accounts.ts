@@ -1,5 +1,5 @@
 /** Who is calling: people by session, machines by secret. One account both consumes and provides. */
-import { GfeError, type KeyScope } from "@gfe/protocol";
+import { GfeError, type KeyScope, type PriceCapWire } from "@gfe/protocol";
 import type pg from "pg";
 import type { Config } from "../config.ts";
 import { listen } from "../db/listen.ts";
@@ -13,6 +13,8 @@ export interface Principal {
   via: "session" | "key";
   keyId?: string;
   hasBudget: boolean;
+  /** The most that its key pays; null where nothing bounds it. */
+  maxPrice: PriceCapWire | null;
   /** A session may do everything its user may. */
   scopes: readonly KeyScope[];
   role: "consumer" | "operator";
@@ -116,6 +118,7 @@ export function createAccounts(options: AccountsOptions): Accounts {
       via: "key",
       keyId: stored.id,
       hasBudget: stored.budgetMicro !== null,
+      maxPrice: stored.maxPrice,
       scopes: stored.scopes,
       role: "consumer",
     };
@@ -126,7 +129,8 @@ export function createAccounts(options: AccountsOptions): Accounts {
     const session = await sessionOf(auth, headers);
     if (!session) throw new GfeError("not_signed_in");
     const role = session.user.role === "operator" ? "operator" : "consumer";
-    return { userId: session.user.id, via: "session", hasBudget: false, scopes: ALL_SCOPES, role };
+    const free = { hasBudget: false, maxPrice: null, scopes: ALL_SCOPES };
+    return { userId: session.user.id, via: "session", ...free, role };
   }
 
   const authenticate: Accounts["authenticate"] = async (caller, scope) => {

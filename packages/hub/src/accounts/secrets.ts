@@ -4,7 +4,7 @@
  * for a short time, so that the hot path asks the database once a key and not once a request.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { GfeError, type KeyScope, newId } from "@gfe/protocol";
+import { GfeError, type KeyScope, newId, type PriceCapWire } from "@gfe/protocol";
 import type pg from "pg";
 
 const SECRET_BYTES = 32;
@@ -20,6 +20,7 @@ const USED_FLUSH_MS = 5_000;
 export const KEYS_PER_USER_MAX = 100;
 
 export type SecretKind = "api_keys" | "agent_tokens";
+const CAPS = ["per_request", "per_million_input", "per_million_output"] as const;
 const START: Record<SecretKind, string> = { api_keys: "gfe_sk_", agent_tokens: "gfe_at_" };
 
 export interface StoredSecret {
@@ -29,6 +30,8 @@ export interface StoredSecret {
   prefix: string;
   scopes: KeyScope[];
   budgetMicro: bigint | null;
+  /** The most that it pays. */
+  maxPrice: PriceCapWire | null;
   expiresAt: Date | null;
   lastUsedAt: Date | null;
   revokedAt: Date | null;
@@ -39,7 +42,13 @@ export interface SecretStore {
   /** Makes one; the secret is in the answer and nowhere else. Throws conflict above KEYS_PER_USER_MAX. */
   create(
     userId: string,
-    fields: { label: string; scopes?: KeyScope[]; budgetMicro?: bigint | null; expiresAt?: Date | null },
+    fields: {
+      label: string;
+      scopes?: KeyScope[];
+      budgetMicro?: bigint | null;
+      maxPrice?: PriceCapWire | null;
+      expiresAt?: Date | null;
+    },
   ): Promise<{ stored: StoredSecret; secret: string }>;
   list(userId: string): Promise<StoredSecret[]>;
   /** False where the user has no such secret. Revoking twice is revoking once. */
@@ -76,7 +85,7 @@ export function createSecretStore(kind: SecretKind, pool: pg.Pool, nowMs: () => 
   const columns =
     kind === "api_keys"
       ? "*"
-      : "*, ARRAY[]::text[] AS scopes, NULL::bigint AS budget_micro, NULL::timestamptz AS expires_at";
+      : "*, ARRAY[]::text[] AS scopes, NULL::bigint AS budget_micro, NULL::bigint AS max_per_request, NULL::bigint AS max_per_million_input, NULL::bigint AS max_per_million_output, NULL::timestamptz AS expires_at";
 
   async function flushUsed(): Promise<void> {
     if (used.size === 0) return;
@@ -114,18 +123,29 @@ export function createSecretStore(kind: SecretKind, pool: pg.Pool, nowMs: () => 
   }
 
   return {
-    async create(userId, { label, scopes = [], budgetMicro = null, expiresAt = null }) {
+    async create(userId, { label, scopes = [], budgetMicro = null, maxPrice = null, expiresAt = null }) {
       const secret = START[kind] + randomBytes(SECRET_BYTES).toString("base64url");
       const id = newId(kind === "api_keys" ? "key" : "agt");
       const prefix = secret.slice(0, PREFIX_SHOWN);
-      const own = kind === "api_keys" ? ", scopes, budget_micro, expires_at" : "";
+      const own =
+        kind === "api_keys"
+          ? ", scopes, budget_micro, expires_at, max_per_request, max_per_million_input, max_per_million_output"
+          : "";
       const values = [id, userId, digest(secret), prefix, label];
       const { rows } = await pool.query(
         `INSERT INTO ${kind} (id, user_id, hash, prefix, label${own})
-         SELECT $1, $2, $3, $4, $5${own && ", $6, $7, $8"}
+         SELECT $1, $2, $3, $4, $5${own && ", $6, $7, $8, $9, $10, $11"}
          WHERE (SELECT count(*) FROM ${kind} WHERE user_id = $2 AND revoked_at IS NULL) < ${KEYS_PER_USER_MAX}
          RETURNING ${columns}`,
-        own ? [...values, scopes, budgetMicro?.toString() ?? null, expiresAt] : values,
+        own
+          ? [
+              ...values,
+              scopes,
+              budgetMicro?.toString() ?? null,
+              expiresAt,
+              ...CAPS.map((part) => maxPrice?.[part] ?? null),
+            ]
+          : values,
       );
       if (!rows[0])
         throw new GfeError(
@@ -202,9 +222,16 @@ function toStored(row: any): StoredSecret {
     prefix: row.prefix,
     scopes: row.scopes,
     budgetMicro: row.budget_micro === null ? null : BigInt(row.budget_micro),
+    maxPrice: maxPriceOf(row),
     expiresAt: row.expires_at,
     lastUsedAt: row.last_used_at,
     revokedAt: row.revoked_at,
     createdAt: row.created_at,
   };
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: a row of pg
+function maxPriceOf(row: any): PriceCapWire | null {
+  const caps = CAPS.map((part) => [part, row[`max_${part}`]] as const);
+  return caps.every(([, most]) => most === null) ? null : Object.fromEntries(caps);
 }

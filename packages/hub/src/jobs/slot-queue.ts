@@ -5,6 +5,7 @@
  */
 import { GfeError } from "@gfe/protocol";
 import { type MatchResult, match, type Wish } from "../market/match.ts";
+import { capText } from "../market/price-cap.ts";
 import type { NodeEntry, Offer, Registry } from "../market/registry.ts";
 import { stopReason } from "./stop.ts";
 
@@ -15,7 +16,7 @@ export interface Lease {
 }
 
 export interface SlotQueue {
-  /** Throws GfeError: model_not_found, no_own_node, unsupported_parameter, context_length_exceeded, no_slot, overloaded, cancelled, shutting_down. */
+  /** Throws GfeError: model_not_found, no_own_node, unsupported_parameter, context_length_exceeded, over_price_cap, no_slot, overloaded, cancelled, shutting_down. */
   acquire(wish: Wish, waitMs: number, signal: AbortSignal): Promise<Lease>;
   /** A slot now or null, without waiting: for fail-over. */
   tryAcquire(wish: Wish): Lease | null;
@@ -146,6 +147,12 @@ function toError(result: MatchResult, wish: Wish): GfeError {
         "context_length_exceeded",
         `The longest context offered is ${result.contextLengthMax} tokens`,
         { param: "messages" },
+      );
+    case "over_cap":
+      return new GfeError(
+        "over_price_cap",
+        `No offer of ${wish.model} is within the cap on its price (${capText(result.cap)})`,
+        { param: "max_price" },
       );
     case "none_left":
       return new GfeError("no_slot", undefined, { retryAfterS: 5 });

@@ -2,6 +2,7 @@
 import type { PriceWire } from "@gfe/protocol";
 import { type Quote, quoteOf } from "../billing/quote.ts";
 import type { Wish } from "../market/match.ts";
+import { priceCapOf } from "../market/price-cap.ts";
 import type { Offer } from "../market/registry.ts";
 import type { JobRequest } from "./types.ts";
 
@@ -23,6 +24,8 @@ export function wishOf(request: JobRequest): Wish {
     contextTokensMin: Math.ceil(request.inputBytes / 8),
     inputTokens: Math.ceil(request.inputBytes / 4),
     outputTokens: request.kind === "embedding" ? 0 : (request.maxOutputTokens ?? DEFAULT_OUTPUT_TOKENS / 8),
+    maxPrice: priceCapOf(request.payer.maxPrice),
+    batch: request.priority === "batch",
     excluded: new Set(),
   };
 }

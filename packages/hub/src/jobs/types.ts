@@ -1,4 +1,11 @@
-import type { ChoiceDelta, EmbeddingsDelta, FinishReason, GfeError, Usage } from "@gfe/protocol";
+import type {
+  ChoiceDelta,
+  EmbeddingsDelta,
+  FinishReason,
+  GfeError,
+  PriceCapWire,
+  Usage,
+} from "@gfe/protocol";
 import type { Quote } from "../billing/quote.ts";
 
 export type JobKind = "chat" | "completion" | "embedding";
@@ -13,6 +20,8 @@ export interface Payer {
   account: string;
   keyId?: string;
   budgetAccount?: string;
+  /** The most that its key pays. */
+  maxPrice?: PriceCapWire;
 }
 
 export interface JobRequest {

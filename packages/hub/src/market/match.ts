@@ -2,6 +2,7 @@
  * Chooses an offer for a wish: a pure function over what is in memory. Hard needs first; among those that can serve
  * now, the lowest expected price, then the least loaded node, then chance.
  */
+import { type PriceCap, withinCap } from "./price-cap.ts";
 import { hasFreeSlot, type Offer } from "./registry.ts";
 
 export interface Wish {
@@ -14,6 +15,10 @@ export interface Wish {
   /** What the job will probably use, to compare prices that charge for different things. */
   inputTokens: number;
   outputTokens: number;
+  /** The most that is paid; absent where nothing bounds it. */
+  maxPrice?: PriceCap | undefined;
+  /** The job is batch work: discounts for that apply. */
+  batch?: boolean;
   /** Nodes that were tried already. */
   excluded: ReadonlySet<string>;
   /** Whether the offer's price fits what is held; absent before the hold. */
@@ -26,6 +31,7 @@ export type MatchResult =
   | { type: "no_own_node" }
   | { type: "incapable"; missing: string[] }
   | { type: "context_too_short"; contextLengthMax: number }
+  | { type: "over_cap"; cap: PriceCap }
   | { type: "none_left" }
   | { type: "busy" };
 
@@ -43,7 +49,10 @@ export function match(offers: readonly Offer[], wish: Wish, random: () => number
       contextLengthMax: Math.max(...able.map(({ offer }) => offer.context_length)),
     };
   }
-  const left = roomy.filter((o) => !wish.excluded.has(o.node.nodeId) && (wish.affordable?.(o) ?? true));
+  const { maxPrice, batch = false } = wish;
+  const cheap = maxPrice ? roomy.filter(({ offer }) => withinCap(offer.price, maxPrice, batch)) : roomy;
+  if (maxPrice && cheap.length === 0) return { type: "over_cap", cap: maxPrice };
+  const left = cheap.filter((o) => !wish.excluded.has(o.node.nodeId) && (wish.affordable?.(o) ?? true));
   if (left.length === 0) return { type: "none_left" };
   const free = left.filter(hasFreeSlot);
   return free.length === 0 ? { type: "busy" } : { type: "matched", offer: best(free, wish, random) };

@@ -20,6 +20,8 @@ const EXPECTED_ON_CONSOLE = /status of 401/;
 describe.skipIf(executable === null)("the dashboard", () => {
   let hub: TestHub;
   let agent: Agent;
+  /** The session of who owns the node. */
+  let provider: string;
   let browser: Browser;
   let context: BrowserContext;
   let page: Page;
@@ -28,7 +30,8 @@ describe.skipIf(executable === null)("the dashboard", () => {
   beforeAll(async () => {
     await buildDashboard();
     hub = await startTestHub();
-    agent = await joinScriptedNode(hub);
+    provider = (await hub.signUp()).cookie;
+    agent = await joinScriptedNode(hub, provider);
     browser = await launchBrowser(executable!);
   }, 120_000);
   afterAll(async () => {
@@ -106,6 +109,7 @@ describe.skipIf(executable === null)("the dashboard", () => {
     expect(await page.getByRole("alert").textContent()).toContain("The budget must be an amount");
     expect(await page.getByLabel("Label").inputValue()).toBe("laptop");
     await page.getByLabel("Budget in credits").fill("2.5");
+    await page.getByLabel("Pays at most, a request").fill("3");
     await page.getByRole("button", { name: "Make a key" }).click();
 
     const secret = (await page.getByTestId("secret").textContent())!;
@@ -113,7 +117,9 @@ describe.skipIf(executable === null)("the dashboard", () => {
     const me = () => fetch(`${hub.url}/api/v1/me`, { headers: { authorization: `Bearer ${secret}` } });
     expect((await me()).status).toBe(200);
     await page.reload();
-    await page.getByRole("row", { name: /laptop .* inference, read 0\.00 of 2\.50/ }).waitFor();
+    await page
+      .getByRole("row", { name: /laptop .* inference, read 0\.00 of 2\.50 3\.00 a request/ })
+      .waitFor();
     expect(await page.getByTestId("secret").count()).toBe(0);
 
     await page.getByRole("button", { name: "Revoke laptop" }).click();
@@ -162,10 +168,41 @@ describe.skipIf(executable === null)("the dashboard", () => {
     await page.getByRole("link", { name: "Sign in" }).waitFor();
   });
 
+  it("sets a price beside what others ask, shows it to everybody at once, and unsets it", async () => {
+    await signIn(hub, context, provider);
+    await page.goto("/prices");
+    await page.getByRole("row", { name: "story attic 1.00 a request the node itself –" }).waitFor();
+    await page.getByLabel("Million tokens in", { exact: true }).fill("cheap");
+    await page.getByRole("button", { name: "Set the price" }).click();
+    expect(await page.getByRole("alert").textContent()).toContain("Million tokens in: write an amount");
+    await page.getByLabel("Model", { exact: true }).selectOption("story");
+    await page.getByLabel("Million tokens in", { exact: true }).fill("0.2");
+    await page.getByLabel("Percent off for batches").fill("50");
+    await page.getByRole("button", { name: "Set the price" }).click();
+    const price = "0.20 / M in, batches 50 % off";
+    await page.getByRole("row", { name: `story attic ${price} you, for the model` }).waitFor();
+    const anybody = await context.newPage();
+    await anybody.goto("/");
+    await anybody.getByRole("row", { name: /story/ }).getByText(price).waitFor();
+    await page.getByRole("button", { name: "Unset the price of story" }).click();
+    await page.getByText("None: your nodes ask what they announce.").waitFor();
+    await anybody.getByRole("row", { name: /story/ }).getByText("1.00 a request").waitFor(); // told live
+  });
+
   it("fits a screen of 360 px, with every page reachable and every field labelled", async () => {
     await signUp(hub, context);
     await page.setViewportSize({ width: 360, height: 740 });
-    for (const path of ["/", "/playground", "/jobs", "/keys", "/nodes", "/ledger", "/device", "/sign-in"]) {
+    for (const path of [
+      "/",
+      "/playground",
+      "/jobs",
+      "/keys",
+      "/nodes",
+      "/prices",
+      "/ledger",
+      "/device",
+      "/sign-in",
+    ]) {
       await page.goto(path);
       await page.getByRole("heading", { level: 1 }).waitFor();
       const seen = await page.evaluate(() => ({
@@ -192,8 +229,7 @@ describe.skipIf(executable === null)("the dashboard", () => {
   });
 });
 
-async function joinScriptedNode(hub: TestHub): Promise<Agent> {
-  const { cookie } = await hub.signUp();
+async function joinScriptedNode(hub: TestHub, cookie: string): Promise<Agent> {
   const session = { cookie, origin: hub.url };
   const made = await postJson(`${hub.url}/api/v1/agent-tokens`, { label: "attic" }, session);
   const { secret } = (await made.json()) as { secret: string };
@@ -205,7 +241,10 @@ async function joinScriptedNode(hub: TestHub): Promise<Agent> {
 
 /** Gives the browser the session of a new account. */
 async function signUp(hub: TestHub, context: BrowserContext): Promise<void> {
-  const { cookie } = await hub.signUp();
+  await signIn(hub, context, (await hub.signUp()).cookie);
+}
+
+async function signIn(hub: TestHub, context: BrowserContext, cookie: string): Promise<void> {
   const cookies = cookie.split("; ").map((pair) => {
     const at = pair.indexOf("=");
     return { name: pair.slice(0, at), value: pair.slice(at + 1), url: hub.url };

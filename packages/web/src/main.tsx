@@ -10,6 +10,7 @@ import { Landing } from "./pages/landing.tsx";
 import { LedgerPage } from "./pages/ledger.tsx";
 import { Nodes } from "./pages/nodes.tsx";
 import { Playground } from "./pages/playground.tsx";
+import { Prices } from "./pages/prices.tsx";
 import { SignIn } from "./pages/sign-in.tsx";
 import { Fault, Page } from "./parts/parts.tsx";
 import { parseSearch, stringifySearch } from "./search.ts";
@@ -51,6 +52,7 @@ const routes = [
   }),
   createRoute({ getParentRoute: () => root, path: "/keys", component: Keys }),
   createRoute({ getParentRoute: () => root, path: "/nodes", component: Nodes }),
+  createRoute({ getParentRoute: () => root, path: "/prices", component: Prices }),
   createRoute({
     getParentRoute: () => root,
     path: "/device",

@@ -11,6 +11,7 @@ const PAGES = [
   ["/jobs", "Jobs"],
   ["/keys", "Keys"],
   ["/nodes", "My nodes"],
+  ["/prices", "Prices"],
   ["/ledger", "Ledger"],
 ] as const;
 

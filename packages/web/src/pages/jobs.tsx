@@ -4,6 +4,7 @@ import { useNavigate, useSearch } from "@tanstack/react-router";
 import { client, credits, when } from "../client.ts";
 import { SignedIn } from "../parts/account.tsx";
 import { Fault, Page, Table } from "../parts/parts.tsx";
+import { priceText } from "../parts/price-text.ts";
 
 export interface JobsSearch {
   state?: JobState | undefined;
@@ -77,9 +78,18 @@ function cells(job: Job) {
     job.node_name ?? "–",
     job.usage ? `${job.usage.input_tokens} / ${job.usage.output_tokens}` : "–",
     job.ttft_ms === null ? "–" : `${Math.round(job.ttft_ms)} ms`,
-    credits(job.cost_micro),
+    <span key="cost" title={termsText(job)}>
+      {credits(job.cost_micro)}
+    </span>,
     when(job.created_at),
   ];
+}
+
+/** By which quote it was paid, and how it waited. */
+function termsText({ quote, priority, queued_ms, fee_micro }: Job): string {
+  const waited = queued_ms === null ? "" : `, waited ${Math.round(queued_ms)} ms`;
+  const quoted = quote ? `${priceText(quote)}; at most ${credits(quote.cap_micro)}; ` : "";
+  return `${quoted}fee ${credits(fee_micro)}; ${priority}${waited}`;
 }
 
 function Filters() {

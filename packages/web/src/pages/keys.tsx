@@ -1,4 +1,4 @@
-import { type KeyScope, parseCredits } from "@gfe/sdk";
+import { type KeyScope, type PriceCapWire, parseCredits } from "@gfe/sdk";
 import { useMutation, useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { client, credits, queryClient, when } from "../client.ts";
@@ -12,6 +12,19 @@ const SCOPES: [KeyScope, string][] = [
   ["manage", "make and revoke keys and tokens"],
 ];
 const CHOSEN_AT_FIRST: readonly KeyScope[] = ["inference", "read"];
+
+const CAPS = [
+  ["per_request", "a request"],
+  ["per_million_input", "a million tokens in"],
+  ["per_million_output", "a million tokens out"],
+] as const satisfies readonly (readonly [keyof PriceCapWire, string])[];
+
+function capText(cap: PriceCapWire | null): string {
+  const parts = CAPS.flatMap(([part, what]) =>
+    cap?.[part] == null ? [] : [`${credits(cap[part])} ${what}`],
+  );
+  return parts.join(", ") || "any price";
+}
 
 export function Keys() {
   return (
@@ -37,7 +50,7 @@ function KeyList() {
       <Fault error={revoke.error ?? error} />
       <Table
         caption="API keys"
-        head={["Label", "Key", "Scopes", "Budget", "Expires", "Last used", "Action"]}
+        head={["Label", "Key", "Scopes", "Budget", "Pays at most", "Expires", "Last used", "Action"]}
         rows={
           data?.map((key) => [
             key.label,
@@ -46,6 +59,7 @@ function KeyList() {
             key.budget_micro === null
               ? "none"
               : `${credits(key.spent_micro)} of ${credits(key.budget_micro)}`,
+            capText(key.max_price),
             when(key.expires_at),
             when(key.last_used_at),
             <Revoke
@@ -81,6 +95,15 @@ function NewKey({ onMade }: { onMade: (secret: string) => Promise<void> }) {
         <Field label="Label" name="label" required maxLength={80} />
         <Field label="Budget in credits (optional)" name="budget" inputMode="decimal" maxLength={20} />
         <Field label="Last day (optional)" name="expiry" type="date" />
+        {CAPS.map(([part, what]) => (
+          <Field
+            key={part}
+            label={`Pays at most, ${what} (optional)`}
+            name={part}
+            inputMode="decimal"
+            maxLength={20}
+          />
+        ))}
       </div>
       <fieldset className="space-y-1">
         <legend className="text-sm text-text-2">The key may</legend>
@@ -112,15 +135,22 @@ function readForm(form: HTMLFormElement) {
   const fields = new FormData(form);
   const scopes = fields.getAll("scope") as KeyScope[];
   if (scopes.length === 0) throw new Error("A key must be allowed something: tick at least one box");
-  const budget = String(fields.get("budget")).trim();
-  const budgetMicro = budget === "" ? null : parseCredits(budget);
-  if (budget !== "" && (budgetMicro === null || budgetMicro < 0n))
-    throw new Error("The budget must be an amount of credits such as 5 or 2.50");
+  const amount = (name: string, what: string): string | null => {
+    const text = String(fields.get(name)).trim();
+    const micro = text === "" ? null : parseCredits(text);
+    if (text !== "" && (micro === null || micro < 0n))
+      throw new Error(`${what} must be an amount of credits such as 5 or 2.50`);
+    return micro?.toString() ?? null;
+  };
+  const max_price: PriceCapWire = Object.fromEntries(
+    CAPS.map(([part, what]) => [part, amount(part, `What it pays at most, ${what},`)]),
+  );
   const day = String(fields.get("expiry"));
   return {
     label: String(fields.get("label")),
     scopes,
-    budget_micro: budgetMicro?.toString() ?? null,
+    budget_micro: amount("budget", "The budget"),
+    max_price,
     expires_at: day === "" ? null : new Date(`${day}T23:59:59`).toISOString(),
   };
 }

@@ -1,8 +1,8 @@
 import type { MarketModel } from "@gfe/sdk";
 import { Link } from "@tanstack/react-router";
-import { credits } from "../client.ts";
 import { useLive } from "../live.tsx";
 import { Command, Figure, Page, Table } from "../parts/parts.tsx";
+import { priceText } from "../parts/price-text.ts";
 
 export function Landing() {
   const { market } = useLive();
@@ -50,7 +50,7 @@ function cells(model: MarketModel) {
     model.nodes,
     `${model.free_slots} of ${model.slots}`,
     model.context_length_max.toLocaleString(),
-    priceText(model),
+    priceText(model.price_from),
   ];
 }
 
@@ -81,13 +81,4 @@ function HowTo({ model }: { model: string }) {
       </div>
     </div>
   );
-}
-
-function priceText({ price_from: price }: MarketModel): string {
-  const parts = [
-    price.per_request !== "0" && `${credits(price.per_request)} a request`,
-    price.per_million_input !== "0" && `${credits(price.per_million_input)} / M in`,
-    price.per_million_output !== "0" && `${credits(price.per_million_output)} / M out`,
-  ].filter(Boolean);
-  return parts.join(" + ") || "free";
 }

@@ -1,3 +1,4 @@
+import { quoteSchema } from "@gfe/protocol";
 import { z } from "zod";
 import { SdkError } from "./errors.ts";
 import { watchSilence } from "./silence.ts";
@@ -48,6 +49,7 @@ const gfeSchema = z.object({
   node_name: z.string().nullable(),
   cost_micro: z.string(),
   cost_credits: z.string(),
+  quote: quoteSchema.optional(),
 });
 const deltaSchema = z.object({ content: z.string().nullish(), reasoning_content: z.string().nullish() });
 const chunkSchema = z.object({

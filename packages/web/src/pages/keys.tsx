@@ -9,7 +9,7 @@ import { Revoke, Secret } from "../parts/secrets.tsx";
 const SCOPES: [KeyScope, string][] = [
   ["inference", "ask models, and pay for it"],
   ["read", "see jobs, balance and ledger"],
-  ["manage", "make and revoke keys and tokens"],
+  ["manage", "make and revoke keys and tokens, set prices"],
 ];
 const CHOSEN_AT_FIRST: readonly KeyScope[] = ["inference", "read"];
 

@@ -51,7 +51,10 @@ export async function serveStream(
   sendError(reply.raw, error, request.id, errorBody);
 }
 
-/** Runs a job and gathers its answer; names job, node, the most it could cost and what it did in the headers. Throws what broke it. */
+/**
+ * Runs a job and gathers its answer; names job, node, the most that it could cost and what it did cost in the headers.
+ * Throws what broke it.
+ */
 export async function serveWhole(
   jobs: Jobs,
   request: FastifyRequest,

@@ -144,9 +144,10 @@ describe("a price that a provider sets", () => {
   test("reaches another hub on the same database", async () => {
     const registry = createRegistry();
     const book = createPriceBook({ pool: hub.pool, registry, log: { warn() {} } });
-    const told = new Promise<void>((resolve) =>
-      registry.onChange(({ type }) => type === "announced" && resolve()),
-    );
+    let told = false;
+    registry.onChange(({ type }) => {
+      told ||= type === "announced";
+    });
     const entry = {
       nodeId: node.nodeId,
       ownerId: provider.userId,
@@ -156,8 +157,13 @@ describe("a price that a provider sets", () => {
     await book.load(provider.userId);
     entry.announcement = book.priced(entry, entry.announcement);
     registry.add(entry);
-    await put({ price: priceOf("7") });
-    await told;
+    // Said again until it is heard: the other hub may not listen yet.
+    await expect
+      .poll(async () => {
+        await put({ price: priceOf("7") });
+        return told;
+      })
+      .toBe(true);
     expect(entry.announcement.models[0]!.price).toEqual(priceOf("7"));
     await book.close();
   });

@@ -61,6 +61,7 @@ export default {
     closed("billing-knows-no-market", "billing", "http|link|live|accounts|db|jobs|market|trust|hub"),
     closed("trust-knows-no-edge", "trust", "http|link|live|accounts|db|jobs|hub"),
     closed("prices-know-no-edge", "prices", "http|link|live|accounts|jobs|billing|trust|hub"),
+    closed("webhooks-stand-alone", "webhooks", "http|link|live|accounts|db|jobs|billing|market|trust|hub"),
     closed("link-knows-no-http", "link", "http|live|accounts|db|hub"),
     closed("http-knows-no-link", "http", "link|db|hub"),
     closed("accounts-stand-alone", "accounts", "http|link|live|jobs|billing|market|trust|hub"),

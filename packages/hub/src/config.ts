@@ -28,6 +28,8 @@ export interface Config {
   drainMs: number;
   /** Log-in attempts from one address in a window of 10 s. */
   loginsMax: number;
+  /** Whether webhooks may lead to addresses that are not public, and over plain HTTP. */
+  webhookAllowPrivate: boolean;
   oauth: Partial<Record<OAuthProvider, { clientId: string; clientSecret: string; url: string | null }>>;
 }
 
@@ -218,6 +220,12 @@ export const configVariables: Variable[] = [
     default: "3",
     schema: number(1, 1_000_000),
   },
+  {
+    name: "GFE_WEBHOOK_ALLOW_PRIVATE",
+    meaning: "1 lets webhooks lead to private addresses and plain HTTP: only where all users are trusted",
+    default: "0",
+    schema: z.enum(["0", "1"], { error: "must be 0 or 1" }),
+  },
   ...oauthVariables,
 ];
 
@@ -264,6 +272,7 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     totalTimeoutMs: integer("GFE_TOTAL_TIMEOUT_MS"),
     drainMs: integer("GFE_DRAIN_MS"),
     loginsMax: integer("GFE_LOGINS_MAX"),
+    webhookAllowPrivate: text("GFE_WEBHOOK_ALLOW_PRIVATE") === "1",
     oauth,
   };
   return { ok: true, config, warnings };

@@ -18,14 +18,17 @@ import { migrate } from "./db/migrate.ts";
 import { createPool } from "./db/pool.ts";
 import { makeDataDir } from "./db/postgres-binaries.ts";
 import { registerAuth } from "./http/auth-routes.ts";
+import { registerBatchApi } from "./http/batch/batch.ts";
 import { callerOf } from "./http/caller.ts";
 import { deleteExpiredResults, registerForerunner } from "./http/forerunner.ts";
 import { registerInference } from "./http/inference/routes.ts";
+import { prepareWhole } from "./http/inference/whole.ts";
 import { registerOpenApi } from "./http/openapi.ts";
 import { type Metrics, registerOps } from "./http/ops.ts";
 import { registerRest } from "./http/rest/rest.ts";
 import { createServer } from "./http/server.ts";
 import { registerWeb } from "./http/web.ts";
+import { createDeferred, deleteExpiredDeferred } from "./jobs/deferred/runner.ts";
 import { getJob, jobTotals } from "./jobs/job-queries.ts";
 import { createJobs } from "./jobs/jobs.ts";
 import { abandonedRider } from "./jobs/records.ts";
@@ -35,6 +38,7 @@ import { createLink } from "./link/link.ts";
 import { createLive } from "./live/live.ts";
 import { createRegistry } from "./market/registry.ts";
 import { createPriceBook } from "./prices/price-book.ts";
+import { createDeliverer } from "./webhooks/deliver.ts";
 
 export const HUB_VERSION = "0.1.0";
 const EXPIRY_INTERVAL_MS = 5_000;
@@ -189,6 +193,13 @@ async function serve(
       },
     },
   });
+  const webhooks = { allowPrivate: config.webhookAllowPrivate };
+  const deliverer = createDeliverer({ pool, nowMs: Date.now, random, log, ...webhooks });
+  const deferred = createDeferred({
+    ...{ pool, jobs, hubId, nowMs, log },
+    prepare: prepareWhole,
+    onEnded: deliverer.nudge,
+  });
   async function tellOwners(jobId: string, consumerId: string, providerId: string): Promise<void> {
     try {
       const owned = await getJob(pool, jobId);
@@ -219,15 +230,19 @@ async function serve(
     },
   });
   registerAuth(app, accounts, baseUrl);
+  const inferencePayer = async (request: FastifyRequest) =>
+    payerOf(await accounts.authenticate(callerOf(request), "inference"));
   await app.register(async (scope) => {
     registerInference(scope, {
       jobs,
-      payerOf: async (request) => payerOf(await accounts.authenticate(callerOf(request), "inference")),
+      payerOf: inferencePayer,
       models: () => registry.models(),
       nodesOf: (model) => registry.offers(model).map(({ node }) => node),
       nowMs,
     });
+    registerBatchApi(scope, { payerOf: inferencePayer, pool, deferred });
     registerRest(scope, {
+      ...{ payer: payerOf, deferred, webhooks },
       accounts,
       books,
       pool,
@@ -256,9 +271,18 @@ async function serve(
   await registerWeb(app);
 
   const expiring = every(EXPIRY_INTERVAL_MS, () => expireHolds(ledger), log);
-  const cleaning = every(CLEANUP_INTERVAL_MS, () => deleteExpiredResults(pool), log);
+  const cleaning = every(
+    CLEANUP_INTERVAL_MS,
+    async () => {
+      await deleteExpiredResults(pool);
+      await deleteExpiredDeferred(pool);
+    },
+    log,
+  );
   await app.listen({ host: config.host, port });
   log.info({ url: localUrl }, "hub listening");
+  deferred.start();
+  deliverer.start();
 
   return {
     url: baseUrl,
@@ -267,7 +291,10 @@ async function serve(
       draining = true;
       clearInterval(expiring);
       clearInterval(cleaning);
+      const stopping = deferred.stop();
       await jobs.drain(config.drainMs);
+      await stopping.idle();
+      await deliverer.stop();
       live.close();
       await link.close();
       await app.close();

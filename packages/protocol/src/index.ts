@@ -1,3 +1,4 @@
+export * from "./deferred.ts";
 export * from "./deltas.ts";
 export * from "./errors.ts";
 export * from "./frames.ts";

@@ -4,6 +4,7 @@
  */
 import { quoteSchema, usageSchema } from "@gfe/protocol";
 import { z } from "zod";
+import { createBatchSchema } from "./batch/batches.ts";
 import { chatBodySchema, completionBodySchema, embeddingsBodySchema } from "./inference/schemas.ts";
 
 type Content = { description: string; content: Record<string, { schema: z.ZodType }> };
@@ -121,6 +122,43 @@ const providerStats = z.object({
   ),
 });
 
+const unixTime = z.int().describe("Seconds since 1970");
+const file = z.object({
+  id: z.string(),
+  object: z.literal("file"),
+  bytes: z.int(),
+  created_at: unixTime,
+  expires_at: unixTime,
+  filename: z.string(),
+  purpose: z.enum(["batch", "batch_output"]),
+  status: z.literal("processed"),
+});
+const uploadForm = z.object({
+  file: z.string().meta({ format: "binary" }),
+  purpose: z.literal("batch"),
+  "expires_after[anchor]": z.literal("created_at").optional(),
+  "expires_after[seconds]": z.int().optional(),
+});
+const batch = z.looseObject({
+  id: z.string(),
+  object: z.literal("batch"),
+  endpoint: z.string(),
+  status: z.string(),
+  input_file_id: z.string(),
+  output_file_id: z.string().nullable(),
+  error_file_id: z.string().nullable(),
+  created_at: unixTime,
+  request_counts: z.object({ total: z.int(), completed: z.int(), failed: z.int() }),
+});
+const listOf = (item: z.ZodType) =>
+  z.object({
+    object: z.literal("list"),
+    data: z.array(item),
+    first_id: z.string().nullable(),
+    last_id: z.string().nullable(),
+    has_more: z.boolean(),
+  });
+
 /** By method and address, as the routes are registered. */
 export const routeDocs: Record<string, RouteDoc> = {
   "POST /v1/chat/completions": {
@@ -137,6 +175,18 @@ export const routeDocs: Record<string, RouteDoc> = {
     response: { 200: z.object({ object: z.literal("list"), data: z.array(model) }) },
   },
   "GET /v1/models/*": { open: true, response: { 200: model } },
+
+  "POST /v1/files": { body: uploadForm, response: { 200: file } },
+  "GET /v1/files": { response: { 200: listOf(file) } },
+  "GET /v1/files/:id": { response: { 200: file } },
+  "GET /v1/files/:id/content": { response: { 200: plain("The file", "application/jsonl") } },
+  "DELETE /v1/files/:id": {
+    response: { 200: z.object({ id: z.string(), object: z.literal("file"), deleted: z.literal(true) }) },
+  },
+  "POST /v1/batches": { body: createBatchSchema, response: { 200: batch } },
+  "GET /v1/batches": { response: { 200: listOf(batch) } },
+  "GET /v1/batches/:id": { response: { 200: batch } },
+  "POST /v1/batches/:id/cancel": { response: { 200: batch } },
 
   "GET /healthz": { open: true, response: { 200: z.object({ status: z.literal("ok") }) } },
   "GET /readyz": {
@@ -160,6 +210,11 @@ export const routeDocs: Record<string, RouteDoc> = {
     },
   },
   "DELETE /api/v1/keys/:id": { response: nothing },
+  "DELETE /api/v1/jobs/:id": { response: nothing },
+  "DELETE /api/v1/webhooks/:id": { response: nothing },
+  "GET /api/v1/jobs/:id/result": {
+    response: { 200: z.union([chatAnswer, completionAnswer, embeddingsAnswer]) },
+  },
   "DELETE /api/v1/agent-tokens/:id": { response: nothing },
   "DELETE /api/v1/prices": { response: nothing },
   "POST /api/v1/device/:userCode": { response: nothing },

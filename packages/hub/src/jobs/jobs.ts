@@ -259,6 +259,7 @@ export function createJobs(options: JobsOptions): Jobs {
       feeBasisPoints: options.feeBasisPoints,
     });
     const outcome = outcomeOf(job, ending, bill);
+    if (outcome.state === "completed") await job.request.beforeSettling?.(outcome);
     const endedAtMs = nowMs();
     const settled = billing.settle({
       jobId: job.jobId,

@@ -43,6 +43,8 @@ export interface JobRequest {
   choices: number;
   /** Capabilities that a node must have. */
   needs: readonly string[];
+  /** Called with a completed job before it is paid, so that its answer is safe first. Must not throw. */
+  beforeSettling?(outcome: JobOutcome): Promise<void>;
 }
 
 export interface JobStart {

@@ -5,6 +5,8 @@ import type pg from "pg";
 import { z } from "zod";
 import type { Accounts, Principal } from "../../accounts/accounts.ts";
 import type { Books } from "../../billing/books.ts";
+import type { Deferred } from "../../jobs/deferred/runner.ts";
+import type { Payer } from "../../jobs/types.ts";
 import type { Live } from "../../live/live.ts";
 import type { Registry } from "../../market/registry.ts";
 import type { PriceBook } from "../../prices/price-book.ts";
@@ -19,6 +21,10 @@ export interface RestDeps {
   live: Live;
   prices: PriceBook;
   publicConfig: PublicConfig;
+  payer(principal: Principal): Payer;
+  deferred: Deferred;
+  /** Whether webhooks may lead to addresses that are not public. */
+  webhooks: { allowPrivate: boolean };
 }
 
 export const pageSchema = z.object({

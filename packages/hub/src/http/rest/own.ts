@@ -1,5 +1,6 @@
 /** What an account may see of itself: its balance, jobs, nodes and ledger entries. */
 import {
+  deferredJobSchema,
   GfeError,
   jobSchema,
   jobStateSchema,
@@ -11,10 +12,12 @@ import {
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
+import { findDeferred } from "../../jobs/deferred/store.ts";
 import { getJob, listJobs } from "../../jobs/job-queries.ts";
 import { nodeView, type StoredNode } from "../../market/market-view.ts";
 import { ownPrices, priced } from "../../prices/effective.ts";
 import { idSchema, pageSchema, type RestDeps, tags, whoOf } from "./common.ts";
+import { deferredWire } from "./deferred.ts";
 
 export function registerOwn(
   instance: FastifyInstance,
@@ -65,9 +68,17 @@ export function registerOwn(
 
   app.get(
     "/api/v1/jobs/:id",
-    { schema: { ...tags("jobs", "One job"), params: idSchema, response: { 200: jobSchema } } },
+    {
+      schema: {
+        ...tags("jobs", "One job"),
+        params: idSchema,
+        response: { 200: z.union([deferredJobSchema, jobSchema]) },
+      },
+    },
     async (request) => {
       const { userId } = await who(request, "read");
+      const deferred = await findDeferred(pool, userId, request.params.id);
+      if (deferred) return deferredWire({ pool }, deferred);
       const owned = await getJob(pool, request.params.id);
       if (!owned) throw new GfeError("not_found", "There is no such job");
       if (owned.consumerId !== userId && owned.providerId !== userId)

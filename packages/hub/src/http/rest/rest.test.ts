@@ -99,6 +99,16 @@ describe("a key may do what its scopes say", () => {
     ["manage", "POST /api/v1/agent-tokens", { label: "more" }],
     ["manage", "DELETE /api/v1/agent-tokens/at_none"],
     ["inference", "POST /v1/chat/completions", CHAT],
+    ["inference", "GET /v1/files"],
+    ["inference", "GET /v1/batches"],
+    ["inference", "DELETE /v1/files/none"],
+    ["inference", "POST /v1/batches", {}],
+    ["inference", "POST /api/v1/jobs", { body: CHAT }],
+    ["inference", "DELETE /api/v1/jobs/none"],
+    ["read", "GET /api/v1/jobs/none/result"],
+    ["manage", "GET /api/v1/webhooks"],
+    ["manage", "POST /api/v1/webhooks", { url: "https://example.org/hook" }],
+    ["manage", "DELETE /api/v1/webhooks/none"],
     ["inference", "POST /api/computing/submit-job/", { model: "none", prompt: "hi" }],
   ];
   test.each(routes)("%s: %s", async (needed, request, body) => {
@@ -225,7 +235,7 @@ test("a wrong method is told from a wrong address, with the right ones", async (
   });
   for (const [request, allow] of [
     ["PUT /api/v1/keys/key_1/?x=1", "DELETE"],
-    ["DELETE /api/v1/jobs/job_1", "GET, HEAD"],
+    ["PUT /api/v1/jobs/job_1", "DELETE, GET, HEAD"],
     ["HEAD /api/v1/live", "GET"],
     ["POST /api/computing/models", "GET, HEAD"],
   ] as const) {

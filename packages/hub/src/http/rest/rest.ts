@@ -1,11 +1,13 @@
 /** Our own REST under /api/v1: thin routes over accounts, books, jobs and the registry. */
 import type { FastifyInstance } from "fastify";
 import type { RestDeps } from "./common.ts";
+import { registerDeferred } from "./deferred.ts";
 import { registerDevice } from "./device.ts";
 import { registerOwn } from "./own.ts";
 import { registerPrices } from "./prices.ts";
 import { registerPublic } from "./public.ts";
 import { registerSecrets } from "./secrets.ts";
+import { registerWebhooks } from "./webhooks.ts";
 
 export function registerRest(app: FastifyInstance, deps: RestDeps): void {
   registerPublic(app, deps);
@@ -13,4 +15,6 @@ export function registerRest(app: FastifyInstance, deps: RestDeps): void {
   registerSecrets(app, deps);
   registerDevice(app, deps);
   registerPrices(app, deps);
+  registerDeferred(app, deps);
+  registerWebhooks(app, deps);
 }

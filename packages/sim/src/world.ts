@@ -18,7 +18,8 @@ export interface Person {
 }
 
 export interface World {
-  hub: Hub;
+  /** The one that runs now. */
+  readonly hub: Hub;
   pool: pg.Pool;
   ledger: Ledger;
   person(name: string): Promise<Person>;
@@ -29,6 +30,8 @@ export interface World {
     options?: { as?: Person; session?: Person; body?: unknown; headers?: Record<string, string> },
   ): Promise<Answer>;
   available(person: Person): Promise<bigint>;
+  /** Stops the hub and starts it again, at its address and on its data. */
+  restart(): Promise<void>;
   /** Waits until no hold is open, checks every invariant, stops everything. */
   end(): Promise<void>;
   /** Stops everything, whatever the books say. */
@@ -55,7 +58,8 @@ export async function startWorld(env: Record<string, string> = {}): Promise<Worl
     ...env,
   });
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
-  const hub = await startHub(parsed.config);
+  const { config } = parsed;
+  let hub = await startHub(config);
   const pool = createPool(database.url, () => {});
   const ledger = createLedger({ pool });
   let people = 0;
@@ -116,13 +120,19 @@ export async function startWorld(env: Record<string, string> = {}): Promise<Worl
   }
 
   return {
-    hub,
+    get hub() {
+      return hub;
+    },
     pool,
     ledger,
     person,
     call,
     async available({ userId }) {
       return (await ledger.balance(`user:${userId}`))?.available ?? 0n;
+    },
+    async restart() {
+      await hub.stop();
+      hub = await startHub({ ...config, port: hub.port });
     },
     async end() {
       try {

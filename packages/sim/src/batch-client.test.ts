@@ -242,6 +242,21 @@ describe("a batch", () => {
     expect(rows).toEqual([{ priority: "batch" }]);
   });
 
+  it("has each answer in safety at the moment when it is paid", async () => {
+    await world.pool.query(`
+      CREATE TABLE paid (job_id text, safe boolean);
+      CREATE FUNCTION note_paid() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO paid SELECT NEW.id, EXISTS (SELECT FROM deferred_jobs d
+          WHERE d.job_id = NEW.id AND d.state = 'answered' AND d.answer LIKE '%quick brown%');
+        RETURN NULL;
+      END $$;
+      CREATE TRIGGER note_paid AFTER UPDATE ON jobs FOR EACH ROW WHEN (NEW.state = 'completed') EXECUTE FUNCTION note_paid()`);
+    await ended(await submit(Array.from({ length: 5 }, (_, i) => chat(`${i}`))));
+    const { rows } = await world.pool.query("SELECT safe, count(*)::int AS jobs FROM paid GROUP BY safe");
+    await world.pool.query("DROP TRIGGER note_paid ON jobs");
+    expect(rows).toEqual([{ safe: true, jobs: 5 }]);
+  });
+
   it("keeps no prompt once it has ended but in the files", async () => {
     const done = await ended(await submit([chat("one")]));
     const { rows } = await world.pool.query("SELECT FROM deferred_jobs WHERE batch_id = $1", [done.id]);

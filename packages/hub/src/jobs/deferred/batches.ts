@@ -11,8 +11,8 @@ import type { JobKind, Payer } from "../types.ts";
 import { findFile } from "./files.ts";
 import { WINDOW_HOURS } from "./store.ts";
 
-/** Batches of one account that have not ended. */
-export const BATCHES_OPEN_MAX = 50;
+/** Batches of one account that have not ended: each has a copy of its file's lines. */
+export const BATCHES_OPEN_MAX = 10;
 /** How long an ended batch is listed. */
 export const BATCH_DAYS = 30;
 
@@ -147,11 +147,12 @@ export async function hasOpenBatches(pool: pg.Pool): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** The waiting lines of cancelled batches, also those that came back from a node that failed. */
+/** Ends the waiting lines of cancelled batches, also those that came back from a node that failed. */
 export async function cancelLines(pool: pg.Pool): Promise<void> {
   await pool.query(
     `UPDATE deferred_jobs SET state = 'cancelled', body = NULL, ended_at = now()
-     WHERE state = 'queued' AND lane IN (SELECT id FROM batches WHERE state = 'cancelling' AND ended_at IS NULL)`,
+     WHERE id IN (SELECT id FROM deferred_jobs WHERE state = 'queued'
+       AND lane IN (SELECT id FROM batches WHERE state = 'cancelling' AND ended_at IS NULL) FOR UPDATE SKIP LOCKED)`,
   );
 }
 

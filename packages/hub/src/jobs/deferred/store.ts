@@ -9,6 +9,10 @@ export const WINDOW_HOURS = 24;
 export const ANSWER_HOURS = 72;
 /** Jobs of one account that wait, apart from its batches. */
 export const WAITING_MAX = 1_000;
+/** What these may take in the database. */
+export const WAITING_BYTES_MAX = 256 * 1024 * 1024;
+
+const ID_PREFIX = "djob";
 
 export type DeferredState =
   | "queued"
@@ -67,12 +71,13 @@ export interface NewDeferredJob {
 
 /** Throws conflict where the account has too many waiting. */
 export async function addDeferred(pool: pg.Pool, job: NewDeferredJob): Promise<DeferredJob> {
-  const id = newId("djob");
+  const id = newId(ID_PREFIX);
   const { rows } = await pool.query(
     `WITH added AS (
        INSERT INTO deferred_jobs (id, user_id, payer, lane, kind, model, priority, body, expires_at)
        SELECT $1, $2, $3, 'account:' || $2, $4, $5, $6, $7, now() + interval '${WINDOW_HOURS} hours'
-       WHERE (SELECT count(*) FROM deferred_jobs WHERE user_id = $2 AND batch_id IS NULL AND ended_at IS NULL) < ${WAITING_MAX}
+       WHERE (SELECT count(*) < ${WAITING_MAX} AND coalesce(sum(pg_column_size(body)), 0) < ${WAITING_BYTES_MAX}
+              FROM deferred_jobs WHERE user_id = $2 AND batch_id IS NULL AND ended_at IS NULL)
        RETURNING *
      ), hook AS (
        INSERT INTO webhooks (id, user_id, url, events, secret, deferred_job_id)
@@ -88,13 +93,14 @@ export async function addDeferred(pool: pg.Pool, job: NewDeferredJob): Promise<D
   if (!rows[0])
     throw new GfeError(
       "conflict",
-      `An account has at most ${WAITING_MAX} jobs waiting; wait for some to end`,
+      `An account has at most ${WAITING_MAX} jobs of ${WAITING_BYTES_MAX} bytes waiting: let some end first`,
     );
   return toDeferred(rows[0]);
 }
 
 /** Null where this account has none of that name, or no longer. */
 export async function findDeferred(pool: pg.Pool, userId: string, id: string): Promise<DeferredJob | null> {
+  if (!id.startsWith(`${ID_PREFIX}_`)) return null; // other jobs are asked for by the same address
   const { rows } = await pool.query(
     `SELECT * FROM deferred_jobs WHERE id = $1 AND user_id = $2 AND batch_id IS NULL AND ${KEPT}`,
     [id, userId],
@@ -209,10 +215,10 @@ export async function putBack(pool: pg.Pool, id: string, delayMs: number, counte
 
 /** What waited too long. */
 export async function expireWaiting(pool: pg.Pool): Promise<void> {
+  const late =
+    "SELECT id FROM deferred_jobs WHERE state = 'queued' AND expires_at <= now() FOR UPDATE SKIP LOCKED";
   const error: KeptError = { code: "total_timeout", message: `Nobody ran it within ${WINDOW_HOURS} hours` };
-  await pool.query(ended("state = 'queued' AND expires_at <= now()", "'expired'", "$1"), [
-    JSON.stringify(error),
-  ]);
+  await pool.query(ended(`id IN (${late})`, "'expired'", "$1"), [JSON.stringify(error)]);
 }
 
 /** Ends one that waits; false where it does not wait any more. */

@@ -37,6 +37,8 @@ test.each<[string, string, Partial<Config>]>([
   ["PORT", "0", { port: 0 }],
   ["GFE_SIGNUP_CREDITS", "0", { signupCreditsMicro: 0n }],
   ["GFE_SIGNUP_CREDITS", "2.5", { signupCreditsMicro: 2_500_000n }],
+  ["GFE_RATE_REQUESTS_PER_MINUTE", "0", { rateRequestsPerMinute: 0 }],
+  ["GFE_QUEUE_BATCH_WAIT_MS", "1000", { queueBatchWaitMs: 1000 }],
   ["GFE_FEE_PERCENT", "0", { feeBasisPoints: 0 }],
   ["GFE_FEE_PERCENT", "0.29", { feeBasisPoints: 29 }],
   ["GFE_FEE_PERCENT", "100", { feeBasisPoints: 10_000 }],

@@ -21,7 +21,12 @@ export interface Config {
   trustedProxies: string[];
   trustedOrigins: string[];
   queueMax: number;
+  queueModelMax: number;
   queueWaitMs: number;
+  queueBatchWaitMs: number;
+  /** For each account; 0: no limit. */
+  rateRequestsPerMinute: number;
+  rateTokensPerMinute: number;
   firstTokenTimeoutMs: number;
   stallTimeoutMs: number;
   totalTimeoutMs: number;
@@ -180,7 +185,13 @@ export const configVariables: Variable[] = [
   },
   {
     name: "GFE_QUEUE_MAX",
-    meaning: "Requests that may wait for a slot",
+    meaning: "Requests that may wait for a slot; one account may fill half of what is free",
+    default: "2000",
+    schema: number(0, 1_000_000),
+  },
+  {
+    name: "GFE_QUEUE_MODEL_MAX",
+    meaning: "Requests that may wait for one model",
     default: "1000",
     schema: number(0, 1_000_000),
   },
@@ -189,6 +200,24 @@ export const configVariables: Variable[] = [
     meaning: "How long one may wait",
     default: "30000",
     schema: number(0, 3_600_000),
+  },
+  {
+    name: "GFE_QUEUE_BATCH_WAIT_MS",
+    meaning: "How long one of priority batch may wait",
+    default: "600000",
+    schema: number(0, 86_400_000),
+  },
+  {
+    name: "GFE_RATE_REQUESTS_PER_MINUTE",
+    meaning: "Inference requests that one account may send a minute; 0 for no limit",
+    default: "6000",
+    schema: number(0, 1_000_000_000),
+  },
+  {
+    name: "GFE_RATE_TOKENS_PER_MINUTE",
+    meaning: "Tokens, in and out, that one account may use a minute; 0 for no limit",
+    default: "20000000",
+    schema: number(0, 1_000_000_000_000),
   },
   {
     name: "GFE_FIRST_TOKEN_TIMEOUT_MS",
@@ -266,7 +295,11 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     trustedProxies: values.get("GFE_TRUSTED_PROXIES") as string[],
     trustedOrigins: values.get("GFE_TRUSTED_ORIGINS") as string[],
     queueMax: integer("GFE_QUEUE_MAX"),
+    queueModelMax: integer("GFE_QUEUE_MODEL_MAX"),
     queueWaitMs: integer("GFE_QUEUE_WAIT_MS"),
+    queueBatchWaitMs: integer("GFE_QUEUE_BATCH_WAIT_MS"),
+    rateRequestsPerMinute: integer("GFE_RATE_REQUESTS_PER_MINUTE"),
+    rateTokensPerMinute: integer("GFE_RATE_TOKENS_PER_MINUTE"),
     firstTokenTimeoutMs: integer("GFE_FIRST_TOKEN_TIMEOUT_MS"),
     stallTimeoutMs: integer("GFE_STALL_TIMEOUT_MS"),
     totalTimeoutMs: integer("GFE_TOTAL_TIMEOUT_MS"),

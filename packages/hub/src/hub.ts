@@ -21,10 +21,12 @@ import { registerAuth } from "./http/auth-routes.ts";
 import { registerBatchApi } from "./http/batch/batch.ts";
 import { callerOf } from "./http/caller.ts";
 import { deleteExpiredResults, registerForerunner } from "./http/forerunner.ts";
+import { allow, sendRateHeaders } from "./http/inference/allowance.ts";
 import { registerInference } from "./http/inference/routes.ts";
 import { prepareWhole } from "./http/inference/whole.ts";
 import { registerOpenApi } from "./http/openapi.ts";
 import { type Metrics, registerOps } from "./http/ops.ts";
+import { createRateLimiter, isLimited } from "./http/rate-limit.ts";
 import { registerRest } from "./http/rest/rest.ts";
 import { createServer } from "./http/server.ts";
 import { registerWeb } from "./http/web.ts";
@@ -165,13 +167,15 @@ async function serve(
     log,
   });
   const billing = createBilling({ ledger, now: Date.now, random, log });
-  const queue = createSlotQueue(registry, config.queueMax, random);
+  const bounds = { total: config.queueMax, perModel: config.queueModelMax };
+  const queue = createSlotQueue({ registry, bounds, random, nowMs });
   const jobs = createJobs({
     queue,
     billing,
     dispatcher: link,
     limits: {
       queueWaitMs: config.queueWaitMs,
+      batchWaitMs: config.queueBatchWaitMs,
       firstTokenMs: config.firstTokenTimeoutMs,
       stallMs: config.stallTimeoutMs,
       totalMs: config.totalTimeoutMs,
@@ -230,9 +234,18 @@ async function serve(
     },
   });
   registerAuth(app, accounts, baseUrl);
-  const inferencePayer = async (request: FastifyRequest) =>
-    payerOf(await accounts.authenticate(callerOf(request), "inference"));
+  const limits = {
+    requestsPerMinute: config.rateRequestsPerMinute,
+    tokensPerMinute: config.rateTokensPerMinute,
+  };
+  const limiter = createRateLimiter(nowMs);
+  const inferencePayer = async (request: FastifyRequest) => {
+    const principal = await accounts.authenticate(callerOf(request), "inference");
+    if (isLimited(limits)) allow(request, limiter.allowanceOf([{ id: principal.userId, limits }]));
+    return payerOf(principal);
+  };
   await app.register(async (scope) => {
+    sendRateHeaders(scope);
     registerInference(scope, {
       jobs,
       payerOf: inferencePayer,

@@ -29,8 +29,12 @@ export const HOLD_MARGIN_MS = 10 * 60_000;
 /** How long a caller waits for its settlement to be durable; it goes on being tried after that. */
 export const SETTLE_WAIT_MS = 3_000;
 
+const NOTHING = { input_tokens: 0, output_tokens: 0 };
+
 export interface JobLimits extends AttemptTimeouts {
   queueWaitMs: number;
+  /** How long batch work may wait. */
+  batchWaitMs: number;
   totalMs: number;
 }
 
@@ -100,11 +104,18 @@ export function createJobs(options: JobsOptions): Jobs {
     try {
       const wish = wishOf(request);
       const waitedSinceMs = nowMs();
-      const lease = await queue.acquire(wish, limits.queueWaitMs, stop.signal);
+      const { priority } = request;
+      const waitMs = priority === "batch" ? limits.batchWaitMs : limits.queueWaitMs;
+      const queued = sink.queued?.bind(sink);
+      const lease = await queue.acquire(wish, { priority, waitMs, queued }, stop.signal);
       try {
-        return await runHeld(beginning(request, wish, lease.offer, waitedSinceMs), lease, sink, stop, flow);
+        const job = beginning(request, wish, lease.offer, waitedSinceMs);
+        const outcome = await runHeld(job, lease, sink, stop, flow);
+        lease.served(outcome.usage);
+        return outcome;
       } finally {
         lease.release();
+        lease.served(NOTHING);
       }
     } finally {
       callerSignal.removeEventListener("abort", onLeave);

@@ -1,9 +1,10 @@
 import { DEFAULT_PRICE } from "@gfe/protocol";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { Wish } from "../market/match.ts";
 import { createRegistry, type NodeEntry } from "../market/registry.ts";
-import { createSlotQueue, type Lease } from "./slot-queue.ts";
+import { createSlotQueue, type Lease, PLACE_AFTER_MS, PLACE_EVERY_MS, type Waiting } from "./slot-queue.ts";
+import type { Place } from "./types.ts";
 
 const WAIT_MS = 10_000;
 
@@ -40,9 +41,20 @@ function begin(slots: number) {
   const registry = createRegistry();
   const node = nodeOf("n", slots);
   registry.add(node);
-  const queue = createSlotQueue(registry, 1000, () => 0.5);
+  let ms = 0;
+  const queue = createSlotQueue({
+    registry,
+    bounds: { total: 1000, perModel: 1000 },
+    random: () => 0.5,
+    nowMs: () => ms,
+  });
   const never = new AbortController().signal;
-  return { registry, node, queue, acquire: (signal = never) => queue.acquire(wish, WAIT_MS, signal) };
+  const acquire = (signal = never, fields: Partial<Wish> = {}, waiting: Partial<Waiting> = {}) =>
+    queue.acquire({ ...wish, ...fields }, { priority: "standard", waitMs: WAIT_MS, ...waiting }, signal);
+  const pass = (passedMs: number) => {
+    ms += passedMs;
+  };
+  return { registry, node, queue, acquire, pass };
 }
 
 describe("the slot queue", () => {
@@ -120,5 +132,126 @@ describe("the slot queue", () => {
         },
       ),
     );
+  });
+
+  it("serves who asks for what the node can do, past any number whom it cannot help", async () => {
+    const { registry, queue, acquire } = begin(1);
+    const first = await acquire();
+    const able = nodeOf("able", 1);
+    able.announcement.models[0]!.capabilities = ["chat", "vision"];
+    registry.add(able);
+    const second = await acquire(undefined, { needs: ["vision"] });
+    const leave = new AbortController();
+    const stuck = Array.from({ length: 100 }, (_, i) =>
+      acquire(leave.signal, { needs: ["vision"], consumerId: `sees ${i % 7}` }).catch(() => "left"),
+    );
+    const plain = acquire(undefined, { consumerId: "plain" });
+    first.release();
+    expect((await plain).offer.node.nodeId).toBe("n");
+    second.release();
+    leave.abort();
+    const served = (await Promise.all(stuck)).filter((lease) => lease !== "left");
+    expect(served.map((lease) => (lease as Lease).offer.node.nodeId)).toEqual(["able"]);
+    expect(queue.length()).toBe(0);
+  });
+
+  it("never gives a provider its own node, and lets others past it", async () => {
+    const { acquire, registry } = begin(1);
+    registry.add(nodeOf("other", 1));
+    const [first, second] = [await acquire(), await acquire()];
+    const owner = acquire(undefined, { consumerId: "owner of n" });
+    const stranger = acquire(undefined, { consumerId: "stranger" });
+    for (const lease of [first, second]) if (lease.offer.node.nodeId === "n") lease.release();
+    expect((await stranger).offer.node.nodeId).toBe("n");
+    for (const lease of [first, second]) lease.release();
+    expect((await owner).offer.node.nodeId).toBe("other");
+  });
+
+  it("serves the interactive first, and the models of a node in turn", async () => {
+    const { registry, acquire } = begin(1);
+    const both = nodeOf("both", 1);
+    both.announcement.models.push({ ...both.announcement.models[0]!, model: "k" });
+    registry.add(both);
+    const leases = [await acquire(), await acquire()];
+    const order: string[] = [];
+    const ask = (model: string, priority: Waiting["priority"]) =>
+      acquire(undefined, { model }, { priority }).then((lease) => {
+        order.push(`${model} ${priority}`);
+        lease.release();
+      });
+    const all = [ask("m", "batch"), ask("m", "interactive"), ask("k", "standard"), ask("k", "interactive")];
+    leases.find(({ offer }) => offer.node === both)!.release();
+    await Promise.all(all);
+    expect(order).toEqual(["m interactive", "k interactive", "m batch", "k standard"]);
+  });
+
+  it("refuses at once who would wait longer than it may, and not who goes before the flood", async () => {
+    const { acquire, pass, queue } = begin(2);
+    for (let i = 0; i < 3; i++) {
+      const lease = await acquire();
+      pass(4_000); // a slot is held for 4 s: two slots, one free every 2 s
+      lease.release();
+    }
+    const running = [await acquire(), await acquire()];
+    const leave = new AbortController();
+    const waiting = Array.from({ length: 6 }, () => acquire(leave.signal).catch(({ code }) => code));
+    await expect(acquire()).rejects.toMatchObject({ code: "no_slot", retryAfterS: 2 }); // 6 ahead: 12 s, 10 allowed
+    const light = acquire(leave.signal, { consumerId: "light" }).catch(({ code }) => code);
+    const patient = acquire(leave.signal, {}, { waitMs: 60_000 }).catch(({ code }) => code);
+    await Promise.resolve();
+    expect(queue.length()).toBe(8);
+    leave.abort();
+    expect(new Set(await Promise.all([...waiting, light, patient]))).toEqual(new Set(["cancelled"]));
+    for (const lease of running) lease.release();
+  });
+
+  it("tells a waiter its place and its wait, now and then, until it is served", async () => {
+    vi.useFakeTimers();
+    try {
+      const { acquire, pass } = begin(1);
+      for (let i = 0; i < 3; i++) {
+        const lease = await acquire();
+        pass(2_000);
+        lease.release();
+      }
+      const running = await acquire();
+      const places: Place[] = [];
+      void acquire().then((lease) => lease.release());
+      const last = acquire(undefined, {}, { queued: (place) => places.push(place) });
+      vi.advanceTimersByTime(PLACE_AFTER_MS - 1);
+      expect(places).toEqual([]);
+      vi.advanceTimersByTime(1 + PLACE_EVERY_MS);
+      const place = { position: 2, estimateMs: 4_000 };
+      expect(places).toEqual([place, place]);
+      running.release();
+      (await last).release();
+      vi.advanceTimersByTime(10 * PLACE_EVERY_MS);
+      expect(places).toHaveLength(2);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it("counts what a job took, not what it was estimated at, against its consumer's next turn", async () => {
+    const { acquire } = begin(1);
+    const estimate = { inputTokens: 1, outputTokens: 1_000 };
+    let lease = await acquire(undefined, { ...estimate, consumerId: "nobody" });
+    const order: string[] = [];
+    const granted: Promise<unknown>[] = [];
+    for (let i = 0; i < 4; i++)
+      for (const consumerId of ["brief", "long"])
+        granted.push(
+          acquire(undefined, { ...estimate, consumerId }).then((mine) => {
+            order.push(consumerId);
+            lease = mine;
+          }),
+        );
+    for (let i = 0; i < granted.length; i++) {
+      const brief = order.at(-1) === "brief";
+      lease.served({ input_tokens: 1, output_tokens: brief ? 250 : 1_000 });
+      lease.release();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(order.slice(0, 5).filter((who) => who === "brief")).toHaveLength(4);
   });
 });

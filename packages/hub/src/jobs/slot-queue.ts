@@ -1,13 +1,28 @@
 /**
- * Waiting for a slot. A wish that no free offer can serve waits in order of arrival; every slot that comes free, and
- * every node that connects or announces, is offered to the waiting first. Because of that, a free slot seen by a
- * newcomer is one that nobody waiting could use: newcomers never overtake.
+ * Waiting for a slot. A wish that no free offer can serve waits its turn in the fair queue (queue/fair-queue.ts); every
+ * slot that comes free, and every node that connects or announces, is offered to the waiting first. Because of that, a
+ * free slot seen by a newcomer is one that nobody waiting could use: newcomers never overtake.
+ *
+ * Who would wait longer than it may is refused at once: what is ahead of it, by the rate at which the model's slots
+ * come free. A node that offers several models serves the waiters of each in turn.
  */
 import { GfeError } from "@gfe/protocol";
 import { type MatchResult, match, type Wish } from "../market/match.ts";
-import { capText } from "../market/price-cap.ts";
 import type { NodeEntry, Offer, Registry } from "../market/registry.ts";
+import { type Bounds, type Charge, costOf, FairQueue, type Full } from "./queue/fair-queue.ts";
+import { ServiceRates } from "./queue/service-rate.ts";
+import type { Ticket } from "./queue/tier.ts";
+import { toError } from "./refusal.ts";
 import { stopReason } from "./stop.ts";
+import type { Place, Priority } from "./types.ts";
+
+/** A waiter hears of its place first after so long a wait, and then again and again. */
+export const PLACE_AFTER_MS = 1_000;
+export const PLACE_EVERY_MS = 5_000;
+/** Longest time after which a refused caller is asked to come back. */
+const RETRY_AFTER_S_MAX = 60;
+/** Prompts below this many tokens count as equally long when waiters are sorted by what they need. */
+const CONTEXT_STEP_MIN = 1024;
 
 export interface Lease {
   offer: Offer;
@@ -15,9 +30,25 @@ export interface Lease {
   release(): void;
 }
 
+/** The slot that a job begins with. */
+export interface FirstLease extends Lease {
+  /** What the job took in the end, for the fair share; zero where nothing was served. Later calls are ignored. */
+  served(tokens: { input_tokens: number; output_tokens: number }): void;
+}
+
+export interface Waiting {
+  priority: Priority;
+  waitMs: number;
+  /** Called now and then while it waits. */
+  queued?: ((place: Place) => void) | undefined;
+}
+
 export interface SlotQueue {
-  /** Throws GfeError: model_not_found, no_own_node, unsupported_parameter, context_length_exceeded, over_price_cap, no_slot, overloaded, cancelled, shutting_down. */
-  acquire(wish: Wish, waitMs: number, signal: AbortSignal): Promise<Lease>;
+  /**
+   * Throws GfeError: model_not_found, no_own_node, unsupported_parameter, context_length_exceeded, over_price_cap, no_slot
+   * (it waited too long, or would), overloaded, rate_limited (too much of this consumer's waits), cancelled, shutting_down.
+   */
+  acquire(wish: Wish, waiting: Waiting, signal: AbortSignal): Promise<FirstLease>;
   /** A slot now or null, without waiting: for fail-over. */
   tryAcquire(wish: Wish): Lease | null;
   length(): number;
@@ -25,139 +56,194 @@ export interface SlotQueue {
 
 interface Waiter {
   wish: Wish;
-  grant(lease: Lease): void;
+  grant(lease: Lease, charge: Charge<Waiter>): void;
 }
 
-export function createSlotQueue(registry: Registry, waitersMax: number, random: () => number): SlotQueue {
-  const waitersByModel = new Map<string, Set<Waiter>>();
-  let length = 0;
+export interface SlotQueueOptions {
+  registry: Registry;
+  bounds: Bounds;
+  random: () => number;
+  nowMs: () => number;
+}
 
-  function attempt(wish: Wish): Lease | MatchResult {
-    const result = match(registry.offers(wish.model), wish, random);
+export function createSlotQueue({ registry, bounds, random, nowMs }: SlotQueueOptions): SlotQueue {
+  const queue = new FairQueue<Waiter>(bounds);
+  const rates = new ServiceRates();
+  /** When a model with waiters last had its turn. */
+  const turns = new Map<string, number>();
+  let turn = 0;
+
+  function take(offers: readonly Offer[], wish: Wish): Lease | MatchResult {
+    const result = match(offers, wish, random);
     if (result.type !== "matched") return result;
     const release = registry.takeSlot(result.offer);
-    return release ? { offer: result.offer, release } : { type: "busy" };
+    if (!release) return { type: "busy" };
+    let ended: ((endedAtMs: number) => void) | null = rates.begin(wish.model, nowMs());
+    return {
+      offer: result.offer,
+      release() {
+        ended?.(nowMs());
+        ended = null;
+        release();
+      },
+    };
   }
 
-  function leave(waiter: Waiter): void {
-    const waiters = waitersByModel.get(waiter.wish.model);
-    if (!waiters?.delete(waiter)) return;
-    length--;
-    if (waiters.size === 0) waitersByModel.delete(waiter.wish.model);
+  function firstLease(lease: Lease, charge: Charge<Waiter>): FirstLease {
+    let open = true;
+    return {
+      ...lease,
+      served({ input_tokens, output_tokens }) {
+        if (open)
+          queue.end(charge, input_tokens + output_tokens === 0 ? 0 : costOf(input_tokens, output_tokens));
+        open = false;
+      },
+    };
   }
 
   function offerTo(node: NodeEntry): void {
-    for (const { model } of node.announcement.models) {
-      for (const waiter of waitersByModel.get(model) ?? []) {
-        if (node.draining || node.running >= node.announcement.slots) return;
-        const result = attempt(waiter.wish);
-        if ("release" in result) waiter.grant(result);
-      }
+    const models = node.announcement.models
+      .map(({ model }) => model)
+      .filter((model) => queue.lengthOf(model) > 0);
+    models.sort((a, b) => (turns.get(a) ?? 0) - (turns.get(b) ?? 0));
+    for (let model = models.shift(); model !== undefined; model = models.shift()) {
+      if (node.draining || node.running >= node.announcement.slots) return;
+      if (serveNext(node, model) && queue.lengthOf(model) > 0) models.push(model);
     }
+  }
+
+  function serveNext(node: NodeEntry, model: string): boolean {
+    const offers = registry.offers(model).filter((offer) => offer.node === node);
+    let lease: Lease | null = null;
+    const fits = ({ wish }: Waiter) => {
+      const result = take(offers, wish);
+      if (!("release" in result)) return false;
+      lease = result;
+      return true;
+    };
+    const next = queue.next(model, fits, nowMs());
+    if (!next) return false;
+    if (queue.lengthOf(model) > 0) turns.set(model, ++turn);
+    else turns.delete(model);
+    next.ticket.waiter.grant(lease!, next.charge);
+    return true;
   }
 
   registry.onChange((change) => {
     // A slot taken is one that this queue has just given: offering again meanwhile would serve one waiter twice.
-    if (length > 0 && change.type !== "disconnected" && change.type !== "slot_taken") offerTo(change.node);
+    if (queue.length > 0 && change.type !== "disconnected" && change.type !== "slot_taken")
+      offerTo(change.node);
   });
 
-  function wait(wish: Wish, waitMs: number, signal: AbortSignal): Promise<Lease> {
+  function wait(wish: Wish, { priority, waitMs, queued }: Waiting, signal: AbortSignal): Promise<FirstLease> {
     return new Promise((resolve, reject) => {
-      const end = () => {
-        leave(waiter);
-        clearTimeout(timer);
-        signal.removeEventListener("abort", onAbort);
-      };
-      const onAbort = () => {
-        end();
-        reject(stopReason(signal));
-      };
       const waiter: Waiter = {
         wish,
-        grant(lease) {
+        grant(lease, charge) {
           end();
-          resolve(lease);
+          resolve(firstLease(lease, charge));
         },
       };
-      const timer = setTimeout(() => {
+      const pushed = queue.push(entryOf(wish, priority, waiter), nowMs());
+      if (typeof pushed === "string") return reject(fullError(pushed, wish));
+      const ticket: Ticket<Waiter> = pushed;
+      const end = () => {
+        queue.remove(ticket);
+        clearTimeout(timer);
+        clearTimeout(telling);
+        signal.removeEventListener("abort", onAbort);
+      };
+      const fail = (error: GfeError) => {
         end();
-        reject(
-          new GfeError("no_slot", `Every node for ${wish.model} stayed busy for ${waitMs} ms`, {
-            retryAfterS: 5,
-          }),
-        );
+        reject(error);
+      };
+      const onAbort = () => fail(stopReason(signal));
+      const tell = () => {
+        const position = queue.aheadOf(ticket) + 1;
+        telling = setTimeout(tell, PLACE_EVERY_MS);
+        queued?.({ position, estimateMs: rates.waitMs(wish.model, position) });
+      };
+      let telling = queued && setTimeout(tell, PLACE_AFTER_MS);
+      const timer = setTimeout(() => {
+        const message = `Every node for ${wish.model} stayed busy for ${waitMs} ms`;
+        fail(new GfeError("no_slot", message, { retryAfterS: 5 }));
       }, waitMs);
       signal.addEventListener("abort", onAbort, { once: true });
-      const waiters = waitersByModel.get(wish.model) ?? new Set();
-      waitersByModel.set(wish.model, waiters.add(waiter));
-      length++;
     });
   }
 
+  function entryOf(wish: Wish, priority: Priority, waiter: Waiter) {
+    const { model, consumerId } = wish;
+    const owns = registry.offers(model).some(({ node }) => node.ownerId === consumerId);
+    return {
+      model,
+      priority,
+      consumer: consumerId,
+      lane: laneOf(wish, owns),
+      cost: estimatedCost(wish),
+      waiter,
+    };
+  }
+
+  /** Refuses what could not be served in the time that it may wait: before it is charged for anything. */
+  function refuseHopeless({ model, consumerId }: Wish, { priority, waitMs }: Waiting): void {
+    const ahead = queue.ahead(model, priority, consumerId);
+    const predictedMs = rates.waitMs(model, ahead) ?? 0;
+    if (predictedMs <= waitMs) return;
+    const overS = Math.ceil((predictedMs - waitMs) / 1000);
+    throw new GfeError(
+      "no_slot",
+      `The wait for ${model} would be about ${Math.ceil(predictedMs / 1000)} s, longer than a request may wait`,
+      { retryAfterS: Math.min(RETRY_AFTER_S_MAX, Math.max(1, overS)) },
+    );
+  }
+
   return {
-    async acquire(wish, waitMs, signal) {
+    async acquire(wish, waiting, signal) {
       if (signal.aborted) throw stopReason(signal);
-      const result = attempt(wish);
-      if ("release" in result) return result;
+      const result = take(registry.offers(wish.model), wish);
+      if ("release" in result) {
+        const { model, consumerId: consumer } = wish;
+        const { priority } = waiting;
+        return firstLease(result, queue.begin({ model, priority, consumer, cost: estimatedCost(wish) }));
+      }
       if (result.type !== "busy") throw toError(result, wish);
-      if (length >= waitersMax) throw new GfeError("overloaded", "The queue is full", { retryAfterS: 5 });
-      return wait(wish, waitMs, signal);
+      refuseHopeless(wish, waiting);
+      return wait(wish, waiting, signal);
     },
     tryAcquire(wish) {
-      const result = attempt(wish);
+      const result = take(registry.offers(wish.model), wish);
       return "release" in result ? result : null;
     },
-    length: () => length,
+    length: () => queue.length,
   };
 }
 
-/** The parameter that asks for a capability, to name it in the error. */
-const parameterOf: Record<string, string> = {
-  tools: "tools",
-  vision: "messages",
-  json_mode: "response_format",
-  json_schema: "response_format",
-  logprobs: "logprobs",
-  reasoning: "reasoning_effort",
-  multiple_choices: "n",
-  seed: "seed",
-};
+const estimatedCost = (wish: Wish): number => costOf(wish.inputTokens, wish.outputTokens);
 
-function toError(result: MatchResult, wish: Wish): GfeError {
-  switch (result.type) {
-    case "model_not_found":
-      return new GfeError("model_not_found", `No node offers the model ${JSON.stringify(wish.model)}`, {
-        param: "model",
-      });
-    case "no_own_node":
-      return new GfeError("no_own_node", "Only your own nodes offer this model, and nobody pays itself", {
-        param: "model",
-      });
-    case "incapable": {
-      const capability = result.missing[0] ?? "this";
-      const detail = { param: parameterOf[capability] ?? "model" };
-      return new GfeError(
-        "unsupported_parameter",
-        `No node that offers ${wish.model} supports ${capability}`,
-        detail,
-      );
-    }
-    case "context_too_short":
-      return new GfeError(
-        "context_length_exceeded",
-        `The longest context offered is ${result.contextLengthMax} tokens`,
-        { param: "messages" },
-      );
-    case "over_cap":
-      return new GfeError(
-        "over_price_cap",
-        `No offer of ${wish.model} is within the cap on its price (${capText(result.cap)})`,
-        { param: "max_price" },
-      );
-    case "none_left":
-      return new GfeError("no_slot", undefined, { retryAfterS: 5 });
-    case "busy":
-    case "matched":
-      return new GfeError("no_slot", undefined, { retryAfterS: 1 });
+/**
+ * What a wish asks of a node, as text: waiters with the same can be served by the same nodes. `owns`: the consumer has
+ * nodes that offer the model, which are closed to it alone.
+ */
+function laneOf(wish: Wish, owns: boolean): string {
+  const context = Math.max(CONTEXT_STEP_MIN, 2 ** Math.ceil(Math.log2(Math.max(1, wish.contextTokensMin))));
+  const needs = {
+    ...wish,
+    consumerId: owns ? wish.consumerId : "",
+    contextTokensMin: context,
+    ...{ inputTokens: 0, outputTokens: 0 },
+  };
+  return JSON.stringify(needs, (_name, value) => (value instanceof Set ? [...value] : value));
+}
+
+function fullError(full: Full, { model }: Wish): GfeError {
+  const detail = { retryAfterS: 5 };
+  switch (full) {
+    case "full":
+      return new GfeError("overloaded", "The queue is full", detail);
+    case "model_full":
+      return new GfeError("overloaded", `The queue for ${model} is full`, detail);
+    case "crowded":
+      return new GfeError("rate_limited", "Too many of your requests wait already", detail);
   }
 }

@@ -13,6 +13,14 @@ export type JobKind = "chat" | "completion" | "embedding";
 /** Who waits behind whom where slots are short; a batch waits behind all, and never for ever. */
 export type Priority = "interactive" | "standard" | "batch";
 
+/** Where a waiting job stands. */
+export interface Place {
+  /** 1 is served next. */
+  position: number;
+  /** Null where the model's rate is not known yet. */
+  estimateMs: number | null;
+}
+
 /** Who pays. */
 export interface Payer {
   userId: string;
@@ -57,6 +65,8 @@ export interface JobStart {
 
 /** Where a job's answer goes. Called in order; never after `run` has resolved. */
 export interface JobSink {
+  /** The job waits for a slot: told after a second of it, and then now and then. Nothing is held yet. */
+  queued?(place: Place): void;
   /** The job is held and a node was chosen; called again if another node takes over: the answer begins anew. */
   started?(info: JobStart): void;
   text(text: string): void;

@@ -1,5 +1,6 @@
 /** From a checked body to what jobs/ runs: what it needs of a node, and the bounds that are held. */
 import type { JobRequest, Payer } from "../../jobs/types.ts";
+import { priorityOfTier } from "./priority.ts";
 import { type ChatBody, type CompletionBody, type EmbeddingsBody, hintNames } from "./schemas.ts";
 
 /** Tokens that a chat template may add for each message, and around all of them. */
@@ -23,7 +24,7 @@ export function chatRequest(body: ChatBody, payer: Payer): JobRequest {
       TEMPLATE_TOKENS.around,
     ...(maxOutputTokens === undefined ? {} : { maxOutputTokens }),
     whole: body.stream !== true,
-    priority: "standard",
+    priority: priorityOfTier(body.service_tier),
     choices: body.n ?? 1,
     needs: chatNeeds(body, measured.images > 0),
   };
@@ -40,7 +41,7 @@ export function completionRequest(body: CompletionBody, payer: Payer): JobReques
     inputTokensMax: bytes + TEMPLATE_TOKENS.around,
     ...(body.max_tokens == null ? {} : { maxOutputTokens: body.max_tokens }),
     whole: body.stream !== true,
-    priority: "standard",
+    priority: priorityOfTier(body.service_tier),
     choices: body.n ?? 1,
     needs: ["completion", ...((body.n ?? 1) > 1 ? ["multiple_choices"] : [])],
   };
@@ -57,7 +58,7 @@ export function embeddingsRequest(body: EmbeddingsBody, payer: Payer): JobReques
     inputBytes: bytes,
     inputTokensMax: bytes + inputs.length * TEMPLATE_TOKENS.perMessage,
     whole: true,
-    priority: "standard",
+    priority: priorityOfTier(body.service_tier),
     choices: 1,
     needs: ["embedding"],
   };

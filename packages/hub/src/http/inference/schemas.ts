@@ -13,12 +13,12 @@ export const INFERENCE_LIMITS = {
   outputTokens: 10_000_000,
 } as const;
 
-/** Accepted from every client and kept by the hub: they steer accounts at OpenAI, not the answer. */
+/** Accepted from every client and kept by the hub: they steer accounts at OpenAI, or our queue, not the answer. */
 const hints = {
   user: z.string().max(512).optional(),
   store: z.boolean().nullish(),
   metadata: z.record(z.string(), z.string()).nullish(),
-  service_tier: z.string().nullish(),
+  service_tier: z.enum(["auto", "default", "flex", "priority", "scale"]).nullish(),
   prompt_cache_key: z.string().nullish(),
   safety_identifier: z.string().nullish(),
 };

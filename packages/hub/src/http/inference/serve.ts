@@ -7,7 +7,9 @@ import type { ServerResponse } from "node:http";
 import { GfeError } from "@gfe/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { JobOutcome, JobRequest, JobSink, Jobs } from "../../jobs/types.ts";
+import { rateHeaders, takeTokens } from "./allowance.ts";
 import { Gatherer } from "./answer.ts";
+import { withPriority } from "./priority.ts";
 import type { StreamWriter } from "./stream-writer.ts";
 
 /** A job's answer in pieces, in one dialect. */
@@ -37,7 +39,10 @@ export async function serveStream(
   let outcome: JobOutcome | undefined;
   let error: GfeError | undefined;
   try {
-    outcome = await jobs.run(job, answer, signal, writer);
+    outcome = await runLimited(request, job, (limited) => {
+      for (const [name, value] of Object.entries(rateHeaders(request))) writer.setHeader(name, value);
+      return jobs.run(limited, answer, signal, writer);
+    });
     error = outcome.error;
   } catch (cause) {
     error = cause instanceof GfeError ? cause : new GfeError("internal", undefined, { cause });
@@ -48,7 +53,7 @@ export async function serveStream(
   if (!error) return answer.finish(outcome!);
   if (writer.headersSent) return answer.fail(error, outcome);
   writer.abandon();
-  sendError(reply.raw, error, request.id, errorBody);
+  sendError(reply.raw, error, request, errorBody);
 }
 
 /**
@@ -62,7 +67,8 @@ export async function serveWhole(
   job: JobRequest,
 ): Promise<{ gathered: Gatherer; outcome: JobOutcome }> {
   const gathered = new Gatherer();
-  const outcome = await jobs.run(job, gathered, hangUpSignal(request.raw.socket, reply.raw));
+  const signal = hangUpSignal(request.raw.socket, reply.raw);
+  const outcome = await runLimited(request, job, (limited) => jobs.run(limited, gathered, signal));
   if (outcome.error) throw outcome.error;
   reply.header("x-gfe-job", outcome.jobId).header("x-gfe-provider", outcome.nodeId ?? "");
   reply.header("x-gfe-quote", outcome.quote.capMicro.toString());
@@ -70,12 +76,35 @@ export async function serveWhole(
   return { gathered, outcome };
 }
 
-function sendError(response: ServerResponse, error: GfeError, requestId: string, errorBody: ErrorBody): void {
+/** With the priority that the header asks for, and within what the rate limits leave. */
+async function runLimited(
+  request: FastifyRequest,
+  job: JobRequest,
+  run: (job: JobRequest) => Promise<JobOutcome>,
+): Promise<JobOutcome> {
+  const prioritised = withPriority(job, request);
+  const ended = takeTokens(request, prioritised);
+  let outcome: JobOutcome | undefined;
+  try {
+    outcome = await run(prioritised);
+    return outcome;
+  } finally {
+    ended(outcome);
+  }
+}
+
+function sendError(
+  response: ServerResponse,
+  error: GfeError,
+  request: FastifyRequest,
+  errorBody: ErrorBody,
+): void {
   const body = JSON.stringify(errorBody(error));
   response.writeHead(error.status, {
     "content-type": "application/json; charset=utf-8",
     "content-length": Buffer.byteLength(body),
-    "x-request-id": requestId,
+    "x-request-id": request.id,
+    ...rateHeaders(request),
     ...(error.retryAfterS === undefined ? {} : { "retry-after": String(error.retryAfterS) }),
   });
   response.end(body);

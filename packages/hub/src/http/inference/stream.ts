@@ -1,7 +1,7 @@
 /** A job's answer as OpenAI's server-sent events: a chunk is a fixed head, the delta as JSON, a fixed tail, and no more. */
 import type { ServerResponse } from "node:http";
 import { type ChoiceDelta, type FinishReason, type GfeError, toOpenAiError } from "@gfe/protocol";
-import type { JobOutcome, JobStart } from "../../jobs/types.ts";
+import type { JobOutcome, JobStart, Place } from "../../jobs/types.ts";
 import { type AnswerHead, gfeWire, usageWire } from "./answer.ts";
 import type { StreamedAnswer } from "./serve.ts";
 import { StreamWriter } from "./stream-writer.ts";
@@ -40,6 +40,14 @@ export class AnswerStream implements StreamedAnswer {
       options.shape === "chat"
         ? `},"logprobs":null,"finish_reason":null}]${usage}}\n\n`
         : `,"logprobs":null,"finish_reason":null}]${usage}}\n\n`;
+  }
+
+  /**
+   * A comment, which every client skips. It takes the headers with it: a wait that ends without a slot then ends in an
+   * error chunk instead of a 503, as any later failure does.
+   */
+  queued(place: Place): void {
+    this.writer.write(queuedComment(place));
   }
 
   started(start: JobStart): void {
@@ -101,6 +109,12 @@ export class AnswerStream implements StreamedAnswer {
     const usage = this.#options.includeUsage ? ',"usage":null' : "";
     this.writer.write(`${this.#chunkStart}"choices":${JSON.stringify(choices)}${usage}}\n\n`);
   }
+}
+
+/** A waiting job's place as a comment of server-sent events. */
+export function queuedComment({ position, estimateMs }: Place): string {
+  const estimate = estimateMs === null ? "" : ` estimate=${Math.ceil(estimateMs / 1000)}s`;
+  return `: queued position=${position}${estimate}\n\n`;
 }
 
 /** What every chunk of an answer begins with. */

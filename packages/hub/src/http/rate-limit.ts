@@ -1,0 +1,145 @@
+/**
+ * How much an account may ask for in a minute: token buckets, one for requests and one for tokens, that fill evenly.
+ * A request is charged its estimate when it comes and the difference when its job ends, so a bucket may be overdrawn
+ * and refuses until it has filled again. In the memory of one hub: hubs that share a database each allow the limit.
+ */
+import { GfeError } from "@gfe/protocol";
+
+/** 0: no limit. */
+export interface RateLimits {
+  readonly requestsPerMinute: number;
+  readonly tokensPerMinute: number;
+}
+
+/** Who is limited: an account, or a key with limits of its own. */
+export interface Subject {
+  readonly id: string;
+  readonly limits: RateLimits;
+}
+
+/** What limits a request of several subjects; a store that hubs share would implement the same. */
+export interface RateLimiter {
+  allowanceOf(subjects: readonly Subject[]): Allowance;
+}
+
+/** What one request may use. All of its subjects are charged, or none. */
+export interface Allowance {
+  /** Charges one request. Throws GfeError rate_limited where one subject has none left. */
+  begin(): void;
+  /** Charges tokens before a job runs. Throws GfeError rate_limited where too few are left. */
+  take(tokens: number): void;
+  /** The job has ended: what it took beyond its estimate is charged, what it did not take is given back. */
+  correct(difference: number): void;
+  /** The usual headers, of the subject that has the least left. */
+  headers(): Record<string, string>;
+}
+
+/** Subjects remembered; beyond it the one that came first is forgotten, and with it what it has used. */
+export const SUBJECTS_MAX = 100_000;
+const MINUTE_MS = 60_000;
+
+export const isLimited = ({ requestsPerMinute, tokensPerMinute }: RateLimits): boolean =>
+  requestsPerMinute > 0 || tokensPerMinute > 0;
+
+class Bucket {
+  readonly perMinute: number;
+  #level: number;
+  #atMs: number;
+
+  constructor(perMinute: number, nowMs: number) {
+    this.perMinute = perMinute;
+    this.#level = perMinute;
+    this.#atMs = nowMs;
+  }
+
+  level(nowMs: number): number {
+    this.#level = Math.min(this.perMinute, this.#level + ((nowMs - this.#atMs) * this.perMinute) / MINUTE_MS);
+    this.#atMs = nowMs;
+    return this.#level;
+  }
+
+  add(amount: number): void {
+    this.#level = Math.min(this.perMinute, this.#level + amount);
+  }
+
+  /** Milliseconds until there is so much in it. */
+  untilMs(amount: number, nowMs: number): number {
+    return this.perMinute === 0
+      ? 0
+      : Math.max(0, ((amount - this.level(nowMs)) * MINUTE_MS) / this.perMinute);
+  }
+}
+
+interface Account {
+  readonly requests: Bucket;
+  readonly tokens: Bucket;
+}
+
+export function createRateLimiter(nowMs: () => number): RateLimiter {
+  const known = new Map<string, Account>();
+
+  function accountOf({ id, limits }: Subject): Account {
+    let account = known.get(id);
+    const same =
+      account?.requests.perMinute === limits.requestsPerMinute &&
+      account.tokens.perMinute === limits.tokensPerMinute;
+    if (account && same) return account;
+    if (known.size >= SUBJECTS_MAX) known.delete(known.keys().next().value!);
+    const now = nowMs();
+    account = {
+      requests: new Bucket(limits.requestsPerMinute, now),
+      tokens: new Bucket(limits.tokensPerMinute, now),
+    };
+    known.set(id, account);
+    return account;
+  }
+
+  return {
+    allowanceOf(subjects) {
+      const accounts = subjects.map(accountOf);
+      return {
+        begin: () => chargeAll(accounts, "requests", 1, nowMs()),
+        take: (tokens) => chargeAll(accounts, "tokens", tokens, nowMs()),
+        correct(difference) {
+          for (const { tokens } of accounts) tokens.add(-difference);
+        },
+        headers: () => headersOf(accounts, nowMs()),
+      };
+    },
+  };
+}
+
+function chargeAll(accounts: readonly Account[], kind: keyof Account, amount: number, now: number): void {
+  for (const account of accounts) {
+    const bucket = account[kind];
+    if (bucket.perMinute === 0) continue;
+    // What is more than a whole minute's worth may begin when the bucket is full.
+    const needed = Math.min(amount, bucket.perMinute);
+    if (bucket.level(now) >= needed) continue;
+    throw new GfeError("rate_limited", `More than ${bucket.perMinute} ${kind} a minute`, {
+      retryAfterS: Math.max(1, Math.ceil(bucket.untilMs(needed, now) / 1000)),
+    });
+  }
+  for (const account of accounts) account[kind].add(-amount);
+}
+
+function headersOf(accounts: readonly Account[], now: number): Record<string, string> {
+  const headers: Record<string, string> = {};
+  for (const kind of ["requests", "tokens"] as const) {
+    let least: Bucket | null = null;
+    for (const { [kind]: bucket } of accounts)
+      if (bucket.perMinute > 0 && (!least || bucket.level(now) < least.level(now))) least = bucket;
+    if (!least) continue;
+    headers[`x-ratelimit-limit-${kind}`] = String(least.perMinute);
+    headers[`x-ratelimit-remaining-${kind}`] = String(Math.max(0, Math.floor(least.level(now))));
+    headers[`x-ratelimit-reset-${kind}`] = durationText(least.untilMs(least.perMinute, now));
+  }
+  return headers;
+}
+
+/** As OpenAI writes it: `120ms`, `6s`, `1m30s`. */
+function durationText(ms: number): string {
+  if (ms < 1000) return `${Math.ceil(ms)}ms`;
+  const seconds = Math.ceil(ms / 1000);
+  return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${seconds % 60}s`;
+}

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 const BENCHES: Record<string, string> = {
   ledger: "hold + settle a second, batched against statement by statement",
   gateway: "added delay of a stream, and requests a second against a peer",
+  queue: "queue operations a second beside a plain list, and what waiting adds to the first token",
   jobs: "jobs a second, end to end, with one instant node",
 };
 

@@ -32,6 +32,8 @@ export async function startBenchHub(): Promise<BenchHub> {
       GFE_SIGNUP_CREDITS: "10000000",
       GFE_LOGINS_MAX: "1000",
       GFE_DRAIN_MS: "1000",
+      GFE_RATE_REQUESTS_PER_MINUTE: "0",
+      GFE_RATE_TOKENS_PER_MINUTE: "0",
     },
     ready: answers("/readyz"),
   });

@@ -123,8 +123,7 @@ export function createSlotQueue({ registry, bounds, random, nowMs }: SlotQueueOp
     };
     const next = queue.next(model, fits, nowMs());
     if (!next) return false;
-    if (queue.lengthOf(model) > 0) turns.set(model, ++turn);
-    else turns.delete(model);
+    turns.set(model, ++turn);
     next.ticket.waiter.grant(lease!, next.charge);
     return true;
   }
@@ -149,6 +148,7 @@ export function createSlotQueue({ registry, bounds, random, nowMs }: SlotQueueOp
       const ticket: Ticket<Waiter> = pushed;
       const end = () => {
         queue.remove(ticket);
+        if (queue.lengthOf(wish.model) === 0) turns.delete(wish.model);
         clearTimeout(timer);
         clearTimeout(telling);
         signal.removeEventListener("abort", onAbort);
@@ -233,7 +233,10 @@ function laneOf(wish: Wish, owns: boolean): string {
     contextTokensMin: context,
     ...{ inputTokens: 0, outputTokens: 0 },
   };
-  return JSON.stringify(needs, (_name, value) => (value instanceof Set ? [...value] : value));
+  return JSON.stringify(needs, (_name, value: unknown) => {
+    if (typeof value === "bigint") return String(value);
+    return value instanceof Set || value instanceof Map ? [...value] : value;
+  });
 }
 
 function fullError(full: Full, { model }: Wish): GfeError {

@@ -194,12 +194,12 @@ describe("the slot queue", () => {
     }
     const running = [await acquire(), await acquire()];
     const leave = new AbortController();
-    const waiting = Array.from({ length: 6 }, () => acquire(leave.signal).catch(({ code }) => code));
-    await expect(acquire()).rejects.toMatchObject({ code: "no_slot", retryAfterS: 2 }); // 6 ahead: 12 s, 10 allowed
+    const waiting = Array.from({ length: 4 }, () => acquire(leave.signal).catch(({ code }) => code));
+    await expect(acquire()).rejects.toMatchObject({ code: "no_slot", retryAfterS: 1 }); // 4 ahead: 8 s of 10
     const light = acquire(leave.signal, { consumerId: "light" }).catch(({ code }) => code);
     const patient = acquire(leave.signal, {}, { waitMs: 60_000 }).catch(({ code }) => code);
     await Promise.resolve();
-    expect(queue.length()).toBe(8);
+    expect(queue.length()).toBe(6);
     leave.abort();
     expect(new Set(await Promise.all([...waiting, light, patient]))).toEqual(new Set(["cancelled"]));
     for (const lease of running) lease.release();

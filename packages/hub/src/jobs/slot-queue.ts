@@ -19,6 +19,8 @@ import type { Place, Priority } from "./types.ts";
 /** A waiter hears of its place first after so long a wait, and then again and again. */
 export const PLACE_AFTER_MS = 1_000;
 export const PLACE_EVERY_MS = 5_000;
+/** Predictions err: a wait is begun only if it will probably end within this share of the longest that it may take. */
+const PREDICTED_SHARE_MAX = 0.7;
 /** Longest time after which a refused caller is asked to come back. */
 const RETRY_AFTER_S_MAX = 60;
 /** Prompts below this many tokens count as equally long when waiters are sorted by what they need. */
@@ -189,12 +191,12 @@ export function createSlotQueue({ registry, bounds, random, nowMs }: SlotQueueOp
   function refuseHopeless({ model, consumerId }: Wish, { priority, waitMs }: Waiting): void {
     const ahead = queue.ahead(model, priority, consumerId);
     const predictedMs = rates.waitMs(model, ahead) ?? 0;
-    if (predictedMs <= waitMs) return;
-    const overS = Math.ceil((predictedMs - waitMs) / 1000);
+    const overMs = predictedMs - waitMs * PREDICTED_SHARE_MAX;
+    if (overMs <= 0) return;
     throw new GfeError(
       "no_slot",
-      `The wait for ${model} would be about ${Math.ceil(predictedMs / 1000)} s, longer than a request may wait`,
-      { retryAfterS: Math.min(RETRY_AFTER_S_MAX, Math.max(1, overS)) },
+      `The wait for ${model} would be about ${Math.ceil(predictedMs / 1000)} s, too long for this request`,
+      { retryAfterS: Math.min(RETRY_AFTER_S_MAX, Math.ceil(overMs / 1000)) },
     );
   }
 

@@ -122,7 +122,7 @@ describe("the fair queue", () => {
           }
         },
       ),
-      { numRuns: 50 },
+      { numRuns: 25 },
     );
   });
 
@@ -183,7 +183,7 @@ describe("the fair queue", () => {
           expect(others).toBeLessThanOrEqual(bound);
         }
       }),
-      { numRuns: 50 },
+      { numRuns: 25 },
     );
   });
 

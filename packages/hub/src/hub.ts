@@ -38,6 +38,7 @@ import { createSlotQueue } from "./jobs/slot-queue.ts";
 import type { Payer } from "./jobs/types.ts";
 import { createLink } from "./link/link.ts";
 import { createLive } from "./live/live.ts";
+import { createMatcher } from "./market/matcher.ts";
 import { createRegistry } from "./market/registry.ts";
 import { createPriceBook } from "./prices/price-book.ts";
 import { createDeliverer } from "./webhooks/deliver.ts";
@@ -167,12 +168,15 @@ async function serve(
     log,
   });
   const billing = createBilling({ ledger, now: Date.now, random, log });
+  const matcher = createMatcher({ random, nowMs });
   const bounds = { total: config.queueMax, perModel: config.queueModelMax };
-  const queue = createSlotQueue({ registry, bounds, random, nowMs });
+  const queue = createSlotQueue({ registry, bounds, random, nowMs, choose: matcher.choose });
   const jobs = createJobs({
     queue,
     billing,
     dispatcher: link,
+    isOffered: (model) => registry.offers(model).length > 0,
+    began: matcher.began,
     limits: {
       queueWaitMs: config.queueWaitMs,
       batchWaitMs: config.queueBatchWaitMs,

@@ -35,6 +35,11 @@ export const errorRegistry = {
   engine_failed: { status: 502, type: "server_error", title: "The engine failed" },
   node_lost: { status: 502, type: "server_error", title: "The node went away" },
   no_own_node: { status: 400, type: "invalid_request_error", title: "Only your own nodes offer this model" },
+  no_eligible_node: {
+    status: 400,
+    type: "invalid_request_error",
+    title: "No node meets the request's filters",
+  },
   over_price_cap: { status: 400, type: "invalid_request_error", title: "No offer is within the price cap" },
   no_slot: { status: 503, type: "server_error", title: "Every node for this model is busy" },
   overloaded: { status: 503, type: "server_error", title: "The hub is overloaded" },

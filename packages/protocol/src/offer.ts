@@ -5,6 +5,7 @@ import { printable } from "./text.ts";
 export const OFFER_LIMITS = {
   models: 256,
   nameLength: 200,
+  aliases: 16,
   slotsPerModel: 1024,
   priceMicro: 1_000_000_000_000n,
   /** Percent: a job always pays something of what it costs. */
@@ -98,6 +99,8 @@ export const modelOfferSchema = z.object({
   slots: z.number().int().min(1).max(OFFER_LIMITS.slotsPerModel),
   price: priceSchema,
   engine: engineKindSchema,
+  /** Other names by which consumers may ask for it. */
+  aliases: z.array(printable(OFFER_LIMITS.nameLength)).max(OFFER_LIMITS.aliases).optional(),
 });
 export type ModelOffer = z.infer<typeof modelOfferSchema>;
 
@@ -117,5 +120,12 @@ export const announcementSchema = z.object({
   gpus: z.array(gpuSchema).max(64),
   slots: z.number().int().min(1).max(OFFER_LIMITS.slotsPerModel),
   models: z.array(modelOfferSchema).max(OFFER_LIMITS.models),
+  /** Where it stands, as its provider says: `de`, `eu-west`. */
+  region: z
+    .string()
+    .regex(/^[a-z0-9-]{2,40}$/, "must be lower-case letters, digits and hyphens")
+    .optional(),
+  /** Whether its provider says that it keeps prompts or answers; nobody knows where it is absent. */
+  data_policy: z.enum(["none", "retains"]).optional(),
 });
 export type Announcement = z.infer<typeof announcementSchema>;

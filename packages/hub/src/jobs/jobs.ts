@@ -12,11 +12,13 @@ import { GfeError, newAttemptId, newJobId } from "@gfe/protocol";
 import type { Billing } from "../billing/billing.ts";
 import { type Bill, billOf, type Delivered, type Quote } from "../billing/quote.ts";
 import type { Wish } from "../market/match.ts";
+import type { Matcher } from "../market/matcher.ts";
 import type { Offer } from "../market/registry.ts";
 import { checkedUsage } from "../trust/receipts.ts";
 import { type AttemptEnd, type AttemptTimeouts, runAttempt } from "./attempt.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { Gate } from "./gate.ts";
+import { measureOf } from "./measured.ts";
 import { type EndedAttempt, endedRider, runningRider } from "./records.ts";
 import type { Lease, SlotQueue } from "./slot-queue.ts";
 import { engineBody, isShortWhole, quoteFor, wishOf } from "./terms.ts";
@@ -58,6 +60,10 @@ export interface JobsOptions {
   hubId: string;
   nowMs: () => number;
   events: JobEvents;
+  /** Whether a model or alias of that name is offered now. */
+  isOffered?: (name: string) => boolean;
+  /** An attempt begins; what it returns is called with how it went, or null where that says nothing of the node. */
+  began?: Matcher["began"];
 }
 
 /** What is known of a job while it runs. */
@@ -102,7 +108,7 @@ export function createJobs(options: JobsOptions): Jobs {
     if (callerSignal.aborted) onLeave();
     callerSignal.addEventListener("abort", onLeave, { once: true });
     try {
-      const wish = wishOf(request);
+      const wish = wishOf(request, options.isOffered);
       const waitedSinceMs = nowMs();
       const { priority } = request;
       const waitMs = priority === "batch" ? limits.batchWaitMs : limits.queueWaitMs;
@@ -235,13 +241,14 @@ export function createJobs(options: JobsOptions): Jobs {
       nodeName: node.announcement.name,
       capMicro: job.quote.capMicro,
     });
+    const measured = options.began?.(offer, job.wish.outputTokens);
     const end = await runAttempt({
       dispatcher,
       nodeId: node.nodeId,
       start: {
         attempt: attemptId,
         kind: job.request.kind,
-        model: job.request.model,
+        model: offer.offer.model,
         body: engineBody(job.request, offer),
         ...(isShortWhole(job.request, offer, limits.firstTokenMs) ? { whole: true } : {}),
         deadline_ms: Math.max(1, Math.round(job.deadlineAtMs - startedAtMs)),
@@ -253,6 +260,7 @@ export function createJobs(options: JobsOptions): Jobs {
       deadlineAtMs: job.deadlineAtMs,
       nowMs,
     });
+    measured?.(measureOf(end, startedAtMs, nowMs()));
     return { end, offer, quote, attemptId, startedAtMs };
   }
 

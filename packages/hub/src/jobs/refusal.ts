@@ -1,6 +1,6 @@
 /** Why a wish was refused, in words for its caller. */
 import { GfeError } from "@gfe/protocol";
-import type { MatchResult, Wish } from "../market/match.ts";
+import type { MatchResult, Need, Wish } from "../market/match.ts";
 import { capText } from "../market/price-cap.ts";
 
 /** The parameter that asks for a capability, to name it in the error. */
@@ -13,6 +13,18 @@ const parameterOf: Record<string, string> = {
   reasoning: "reasoning_effort",
   multiple_choices: "n",
   seed: "seed",
+};
+
+/** What no node does, and the field that asks for it. */
+const filterWords: Partial<Record<Need, { words: string; param?: string }>> = {
+  banned: { words: "is admitted now" },
+  only: { words: "is one of provider.only", param: "provider.only" },
+  ignore: { words: "is left after provider.ignore", param: "provider.ignore" },
+  order: { words: "is one of provider.order, and fallbacks are not allowed", param: "provider.order" },
+  quantizations: { words: "has one of provider.quantizations", param: "provider.quantizations" },
+  region: { words: "stands in one of provider.region", param: "provider.region" },
+  data_collection: { words: "says that it keeps no data", param: "provider.data_collection" },
+  min_reputation: { words: "has so high a reputation", param: "provider.min_reputation" },
 };
 
 /** What a wish that cannot be served now is told. */
@@ -47,6 +59,11 @@ export function toError(result: MatchResult, wish: Wish): GfeError {
         `No offer of ${wish.model} is within the cap on its price (${capText(result.cap)})`,
         { param: "max_price" },
       );
+    case "filtered": {
+      const { words, param } = filterWords[result.need] ?? { words: result.need };
+      const message = `No node that offers ${wish.model} ${words}`;
+      return new GfeError("no_eligible_node", message, param === undefined ? {} : { param });
+    }
     case "none_left":
       return new GfeError("no_slot", undefined, { retryAfterS: 5 });
     case "busy":

@@ -8,7 +8,7 @@
  */
 import { GfeError } from "@gfe/protocol";
 import { type MatchResult, match, type Wish } from "../market/match.ts";
-import type { NodeEntry, Offer, Registry } from "../market/registry.ts";
+import { type NodeEntry, namesOf, type Offer, type Registry } from "../market/registry.ts";
 import { type Bounds, type Charge, costOf, FairQueue, type Full } from "./queue/fair-queue.ts";
 import { ServiceRates } from "./queue/service-rate.ts";
 import type { Ticket } from "./queue/tier.ts";
@@ -66,9 +66,17 @@ export interface SlotQueueOptions {
   bounds: Bounds;
   random: () => number;
   nowMs: () => number;
+  /** Matching with a memory; without one, by what offers say. */
+  choose?: (offers: readonly Offer[], wish: Wish) => MatchResult;
 }
 
-export function createSlotQueue({ registry, bounds, random, nowMs }: SlotQueueOptions): SlotQueue {
+export function createSlotQueue({
+  registry,
+  bounds,
+  random,
+  nowMs,
+  choose = (offers, wish) => match(offers, wish, random),
+}: SlotQueueOptions): SlotQueue {
   const queue = new FairQueue<Waiter>(bounds);
   const rates = new ServiceRates();
   /** When a model with waiters last had its turn. */
@@ -76,7 +84,7 @@ export function createSlotQueue({ registry, bounds, random, nowMs }: SlotQueueOp
   let turn = 0;
 
   function take(offers: readonly Offer[], wish: Wish): Lease | MatchResult {
-    const result = match(offers, wish, random);
+    const result = choose(offers, wish);
     if (result.type !== "matched") return result;
     const release = registry.takeSlot(result.offer);
     if (!release) return { type: "busy" };
@@ -104,9 +112,7 @@ export function createSlotQueue({ registry, bounds, random, nowMs }: SlotQueueOp
   }
 
   function offerTo(node: NodeEntry): void {
-    const models = node.announcement.models
-      .map(({ model }) => model)
-      .filter((model) => queue.lengthOf(model) > 0);
+    const models = namesOf(node).filter((model) => queue.lengthOf(model) > 0);
     models.sort((a, b) => (turns.get(a) ?? 0) - (turns.get(b) ?? 0));
     for (let model = models.shift(); model !== undefined; model = models.shift()) {
       if (node.draining || node.running >= node.announcement.slots) return;
@@ -233,7 +239,7 @@ function laneOf(wish: Wish, owns: boolean): string {
     ...wish,
     consumerId: owns ? wish.consumerId : "",
     contextTokensMin: context,
-    ...{ inputTokens: 0, outputTokens: 0 },
+    ...{ inputTokens: 0, outputTokens: 0, prefixes: [] },
   };
   return JSON.stringify(needs, (_name, value: unknown) => {
     if (typeof value === "bigint") return String(value);

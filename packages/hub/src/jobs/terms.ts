@@ -1,9 +1,11 @@
 /** What a job asks of a node and what it may cost there: pure functions of the request and an offer. */
 import type { PriceWire } from "@gfe/protocol";
 import { type Quote, quoteOf } from "../billing/quote.ts";
+import { prefixesOf } from "../market/affinity.ts";
 import type { Wish } from "../market/match.ts";
 import { priceCapOf } from "../market/price-cap.ts";
 import type { Offer } from "../market/registry.ts";
+import { resolveModel } from "../market/steering.ts";
 import type { JobRequest } from "./types.ts";
 
 /** Output tokens when the caller names no bound. */
@@ -15,16 +17,22 @@ export const DEFAULT_OUTPUT_TOKENS = 4096;
 export const WHOLE_TOKENS_MAX = 64;
 export const WHOLE_FIRST_TOKEN_MS_MIN = 60_000;
 
-export function wishOf(request: JobRequest): Wish {
+/** `isOffered`: whether a model or alias of that name is offered; else a suffix of the name steers. */
+export function wishOf(request: JobRequest, isOffered: (name: string) => boolean = () => true): Wish {
+  const { steering, body } = request;
+  const { model, sort } = resolveModel(request.model, isOffered);
+  const { messages } = body;
   return {
-    model: request.model,
+    model,
     consumerId: request.payer.userId,
-    needs: request.needs,
+    needs: steering?.requireParameters && body.seed != null ? [...request.needs, "seed"] : request.needs,
     // A token is rarely longer than 8 bytes: what cannot fit by that measure is refused before it costs anything.
     contextTokensMin: Math.ceil(request.inputBytes / 8),
     inputTokens: Math.ceil(request.inputBytes / 4),
     outputTokens: request.kind === "embedding" ? 0 : (request.maxOutputTokens ?? DEFAULT_OUTPUT_TOKENS / 8),
-    maxPrice: priceCapOf(request.payer.maxPrice),
+    maxPrice: priceCapOf(request.payer.maxPrice, steering?.maxPrice),
+    ...(steering || sort ? { steering: { ...steering, sort: steering?.sort ?? sort } } : {}),
+    ...(Array.isArray(messages) ? { prefixes: prefixesOf(model, messages) } : {}),
     batch: request.priority === "batch",
     excluded: new Set(),
   };
@@ -44,8 +52,9 @@ function outputTokensMax(request: JobRequest, contextLength: number): number {
 
 /** The body as the engine gets it: always with the bound that the hold covers. */
 export function engineBody(request: JobRequest, { offer }: Offer): Record<string, unknown> {
-  if (request.kind === "embedding") return request.body;
-  return { ...request.body, max_tokens: outputTokensMax(request, offer.context_length) };
+  const { model } = offer;
+  if (request.kind === "embedding") return { ...request.body, model };
+  return { ...request.body, model, max_tokens: outputTokensMax(request, offer.context_length) };
 }
 
 /** Whether the engine may be asked for the answer in one piece. */

@@ -7,6 +7,7 @@ import type {
   Usage,
 } from "@gfe/protocol";
 import type { Quote } from "../billing/quote.ts";
+import type { Steering } from "../market/steering.ts";
 
 export type JobKind = "chat" | "completion" | "embedding";
 
@@ -53,6 +54,8 @@ export interface JobRequest {
   needs: readonly string[];
   /** Called with a completed job before it is paid, so that its answer is safe first. Must not throw. */
   beforeSettling?(outcome: JobOutcome): Promise<void>;
+  /** What the caller asks of the market: the `provider` object. */
+  steering?: Steering;
 }
 
 export interface JobStart {

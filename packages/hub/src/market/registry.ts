@@ -35,14 +35,20 @@ export interface Registry {
   remove(node: NodeEntry): void;
   get(nodeId: string): NodeEntry | undefined;
   nodes(): IterableIterator<NodeEntry>;
-  /** Offers of a model by the name that consumers use. */
+  /** Offers of a model by the name that consumers use, or by an alias of it. */
   offers(model: string): readonly Offer[];
+  /** Names of models; aliases are not among them. */
   models(): IterableIterator<string>;
   /** Takes a slot if one is free; the caller gives it back exactly once with the returned function. */
   takeSlot(offer: Offer): (() => void) | null;
   /** Listeners run synchronously and must not throw. Returns the function that ends it. */
   onChange(listener: (change: RegistryChange) => void): () => void;
 }
+
+/** The names by which consumers may ask for what a node offers. */
+export const namesOf = ({ announcement }: NodeEntry): string[] => [
+  ...new Set(announcement.models.flatMap(({ model, aliases = [] }) => [model, ...aliases])),
+];
 
 /** Whether this offer can start one more attempt now. */
 export function hasFreeSlot({ node, offer }: Offer): boolean {
@@ -56,24 +62,35 @@ export function hasFreeSlot({ node, offer }: Offer): boolean {
 export function createRegistry(): Registry {
   const byId = new Map<string, NodeEntry>();
   const byModel = new Map<string, Offer[]>();
+  /** By model and by alias. A node's own model of a name goes before its alias of that name. */
+  const byName = new Map<string, Offer[]>();
   const listeners = new Set<(change: RegistryChange) => void>();
 
   const emit = (change: RegistryChange) => {
     for (const listener of listeners) listener(change);
   };
 
+  function removeFrom(index: Map<string, Offer[]>, name: string, node: NodeEntry): void {
+    const rest = index.get(name)?.filter((entry) => entry.node !== node) ?? [];
+    if (rest.length > 0) index.set(name, rest);
+    else index.delete(name);
+  }
+
   function unlist(node: NodeEntry): void {
-    for (const { model } of node.announcement.models) {
-      const rest = byModel.get(model)?.filter((entry) => entry.node !== node) ?? [];
-      if (rest.length > 0) byModel.set(model, rest);
-      else byModel.delete(model);
-    }
+    for (const { model } of node.announcement.models) removeFrom(byModel, model, node);
+    for (const name of namesOf(node)) removeFrom(byName, name, node);
   }
 
   function list(node: NodeEntry): void {
-    for (const offer of node.announcement.models) {
-      const entry = { node, offer };
-      byModel.set(offer.model, [...(byModel.get(offer.model) ?? []), entry]);
+    const entries = node.announcement.models.map((offer) => ({ node, offer }));
+    for (const entry of entries) {
+      const { model } = entry.offer;
+      byModel.set(model, [...(byModel.get(model) ?? []), entry]);
+    }
+    for (const name of namesOf(node)) {
+      const named = entries.filter(({ offer }) => offer.model === name);
+      const aliased = entries.filter(({ offer }) => offer.aliases?.includes(name));
+      byName.set(name, [...(byName.get(name) ?? []), ...(named.length > 0 ? named : aliased)]);
     }
   }
 
@@ -107,7 +124,7 @@ export function createRegistry(): Registry {
     },
     get: (nodeId) => byId.get(nodeId),
     nodes: () => byId.values(),
-    offers: (model) => byModel.get(model) ?? [],
+    offers: (model) => byName.get(model) ?? [],
     models: () => byModel.keys(),
     takeSlot(offer) {
       if (!hasFreeSlot(offer)) return null;

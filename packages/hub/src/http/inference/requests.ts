@@ -2,6 +2,7 @@
 import type { JobRequest, Payer } from "../../jobs/types.ts";
 import { priorityOfTier } from "./priority.ts";
 import { type ChatBody, type CompletionBody, type EmbeddingsBody, hintNames } from "./schemas.ts";
+import { type ProviderBody, steeringOf } from "./steering.ts";
 
 /** Tokens that a chat template may add for each message, and around all of them. */
 const TEMPLATE_TOKENS = { perMessage: 16, around: 64 };
@@ -22,6 +23,7 @@ export function chatRequest(body: ChatBody, payer: Payer): JobRequest {
       measured.images * IMAGE_TOKENS_MAX +
       body.messages.length * TEMPLATE_TOKENS.perMessage +
       TEMPLATE_TOKENS.around,
+    ...steered(body),
     ...(maxOutputTokens === undefined ? {} : { maxOutputTokens }),
     whole: body.stream !== true,
     priority: priorityOfTier(body.service_tier),
@@ -39,6 +41,7 @@ export function completionRequest(body: CompletionBody, payer: Payer): JobReques
     payer,
     inputBytes: bytes,
     inputTokensMax: bytes + TEMPLATE_TOKENS.around,
+    ...steered(body),
     ...(body.max_tokens == null ? {} : { maxOutputTokens: body.max_tokens }),
     whole: body.stream !== true,
     priority: priorityOfTier(body.service_tier),
@@ -57,11 +60,17 @@ export function embeddingsRequest(body: EmbeddingsBody, payer: Payer): JobReques
     payer,
     inputBytes: bytes,
     inputTokensMax: bytes + inputs.length * TEMPLATE_TOKENS.perMessage,
+    ...steered(body),
     whole: true,
     priority: priorityOfTier(body.service_tier),
     choices: 1,
     needs: ["embedding"],
   };
+}
+
+function steered({ provider }: { provider?: ProviderBody | null | undefined }): Pick<JobRequest, "steering"> {
+  const steering = steeringOf(provider);
+  return steering ? { steering } : {};
 }
 
 function chatNeeds(body: ChatBody, images: boolean): string[] {
@@ -101,7 +110,7 @@ function forEngine(body: object, drop: readonly string[]): Record<string, unknow
   const kept: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(body)) {
     if (value == null || hintNames.has(name) || drop.includes(name)) continue;
-    if (name === "stream" || name === "stream_options") continue;
+    if (name === "provider" || name === "stream" || name === "stream_options") continue;
     kept[name] = value;
   }
   return kept;

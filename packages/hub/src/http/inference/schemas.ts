@@ -3,6 +3,7 @@
  * option that is dropped silently is worse than an error. Hints that change no answer are accepted and not sent on.
  */
 import { z } from "zod";
+import { providerSchema } from "./steering.ts";
 
 export const INFERENCE_LIMITS = {
   messages: 4096,
@@ -112,6 +113,7 @@ const sampling = {
 
 export const chatBodySchema = z.strictObject({
   model,
+  provider: providerSchema.nullish(),
   messages: z.array(message).min(1).max(INFERENCE_LIMITS.messages),
   max_tokens: outputTokens,
   max_completion_tokens: outputTokens,
@@ -138,6 +140,7 @@ export type ChatBody = z.infer<typeof chatBodySchema>;
 
 export const completionBodySchema = z.strictObject({
   model,
+  provider: providerSchema.nullish(),
   prompt: z.string({ error: "must be a string" }),
   max_tokens: outputTokens,
   echo: z.literal(false).optional(),
@@ -149,6 +152,7 @@ export type CompletionBody = z.infer<typeof completionBodySchema>;
 
 export const embeddingsBodySchema = z.strictObject({
   model,
+  provider: providerSchema.nullish(),
   input: z.union([z.string().min(1), z.array(z.string().min(1)).min(1).max(INFERENCE_LIMITS.inputs)], {
     error: "must be a string or a list of strings",
   }),

@@ -1,0 +1,71 @@
+/** The market's memory around match.ts: measures, affinity and traffic, fed by what is chosen and how it ends. */
+import { createAffinity } from "./affinity.ts";
+import {
+  type MarketState,
+  type MatchResult,
+  match,
+  NEUTRAL_STANDING,
+  type Standing,
+  type Wish,
+} from "./match.ts";
+import { type AttemptMeasure, createMeasures, type Measures } from "./measures.ts";
+import type { Offer } from "./registry.ts";
+import { createTraffic } from "./traffic.ts";
+
+/** Prefix part below which a warm cache is not worth a detour (SGLang's router). */
+const WARM_PART_MIN = 0.3;
+
+export interface Matcher {
+  /** Chooses, and counts the choice: the caller takes the slot at once. */
+  choose(offers: readonly Offer[], wish: Wish): MatchResult;
+  /** An attempt begins; call the result once when it has ended, with null where it says nothing of the node. */
+  began(offer: Offer, outputTokens: number): (sample: AttemptMeasure | null) => void;
+  /** What matching would see, for explaining. */
+  state(wish: Wish): MarketState;
+}
+
+export interface MatcherOptions {
+  random: () => number;
+  nowMs: () => number;
+  standingOf?: ((offer: Offer) => Standing) | undefined;
+}
+
+export function createMatcher({
+  random,
+  nowMs,
+  standingOf = () => NEUTRAL_STANDING,
+}: MatcherOptions): Matcher {
+  const measures: Measures = createMeasures();
+  const affinity = createAffinity();
+  const traffic = createTraffic();
+
+  function state(wish: Wish): MarketState {
+    const found = wish.prefixes ? affinity.find(wish.prefixes) : null;
+    const whole = wish.prefixes?.at(-1)?.tokens ?? 0;
+    return {
+      nowMs: nowMs(),
+      measureOf: measures.of,
+      standingOf,
+      shareWithNext: traffic.shareWithNext,
+      warm: found && found.tokens >= WARM_PART_MIN * whole ? found : null,
+    };
+  }
+
+  return {
+    state,
+    choose(offers, wish) {
+      const result = match(offers, wish, random, state(wish));
+      if (result.type === "matched") {
+        const { node } = result.offer;
+        const { newcomer } = standingOf(result.offer);
+        traffic.given(wish.model, newcomer ? [node.nodeId, node.ownerId] : []);
+        if (wish.prefixes) affinity.remember(wish.prefixes, node.nodeId);
+      }
+      return result;
+    },
+    began(offer, outputTokens) {
+      const end = measures.begin(offer, outputTokens, nowMs());
+      return (sample) => end(sample, nowMs());
+    },
+  };
+}

@@ -5,6 +5,7 @@ const BENCHES: Record<string, string> = {
   ledger: "hold + settle a second, batched against statement by statement",
   gateway: "added delay of a stream, and requests a second against a peer",
   queue: "queue operations a second beside a plain list, and what waiting adds to the first token",
+  match: "matching time over 100, 1,000 and 10,000 offers, against filtering and sorting",
   jobs: "jobs a second, end to end, with one instant node",
 };
 

@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { formatCredits } from "@gfe/protocol";
 import startDatabase from "../../hub/src/testing/global-setup.ts";
+import { main as marketMain } from "./market/main.ts";
 import { type Report, simulate } from "./simulation.ts";
 
 const USAGE = `Usage: npm run sim -- [--seed N] [--jobs N] [--json]
@@ -11,7 +12,9 @@ const USAGE = `Usage: npm run sim -- [--seed N] [--jobs N] [--json]
   --json     the report as one JSON object on standard output
 
 The database is GFE_TEST_DATABASE_URL, else DATABASE_URL (a database of its own is made there and dropped), else an
-embedded one.`;
+embedded one.
+
+npm run sim -- market --help: matching on a virtual clock, without a database.`;
 const JOBS = 500;
 const SEED_MAX = 2 ** 32 - 1;
 
@@ -84,6 +87,8 @@ function table(tell: (line: string) => void, title: string, rows: [string, strin
   for (const [name, value] of rows) tell(`  ${name.padEnd(width)}  ${value}`);
 }
 
+const [kind, ...rest] = process.argv.slice(2);
+if (kind === "market") process.exit(marketMain(rest));
 const options = readOptions();
 if (!options) console.error(USAGE);
 process.exit(options ? await main(options) : 2);

@@ -30,14 +30,16 @@ export const SAMPLE_SIZE = 192;
 /** Costs below this part of the mean count as it: what is nearly free must not get everything. */
 const COST_FLOOR_SHARE = 0.1;
 /** Added to prices where their mean is taken: free offers do not make time worthless. */
-const PRICE_MICRO_MIN = 1_000;
+const PRICE_MICRO_MIN = 10;
 /** Of all jobs, so many go to newcomers where there are some; and of a model's jobs to one node, and to one owner. */
-export const EXPLORATION_SHARE = 0.05;
+export const EXPLORATION_SHARE = 0.04;
 export const NEWCOMER_NODE_SHARE = 0.02;
 export const NEWCOMER_OWNER_SHARE = 0.05;
 /** The node with a warm cache is taken unless it costs this much more than another, or is this much fuller. */
 const WARM_COST_MAX = 3;
 const WARM_LOAD_MAX = 1.5;
+/** Part of its slots that may always be in use: on an idle fleet, one job more is a big difference and no burden. */
+const WARM_LOAD_FREE = 0.5;
 
 /** What is known of offers beyond what they say. All of it is only read. */
 export interface MarketState {
@@ -252,7 +254,7 @@ function warmInstead(best: number, { warm }: MarketState): number | null {
   }
   if (index < 0 || costs[index]! > WARM_COST_MAX * costs[best]!) return null;
   const { node } = offers[index]!;
-  const isFull = (node.running - 1) / node.announcement.slots > WARM_LOAD_MAX * (load / length);
+  const isFull = node.running / node.announcement.slots > WARM_LOAD_MAX * (load / length) + WARM_LOAD_FREE;
   return isFull ? null : index;
 }
 

@@ -8,9 +8,9 @@ import type { Standing, Wish } from "./needs.ts";
 import type { Offer } from "./registry.ts";
 
 /** A second is worth so much of what the answer costs on average … */
-export const SECOND_SHARE = 0.25;
+export const SECOND_SHARE = 0.2;
 /** … and at least so many micro-credits, so that among free offers the fast ones are chosen. */
-export const SECOND_MICRO_MIN = 100;
+export const SECOND_MICRO_MIN = 1;
 /** Prompt tokens a second that an engine reads: what a warm cache saves. */
 export const PREFILL_TOKENS_PER_S = 2_000;
 /** A node at the worst standing counts as this likely to work out. */

@@ -1,0 +1,4 @@
+/** The market's own functions, for simulations and measurements outside of the hub. */
+export { createMatcher, type Matcher } from "../market/matcher.ts";
+export type { Standing, Wish } from "../market/needs.ts";
+export { createRegistry, type Offer, type Registry } from "../market/registry.ts";

@@ -35,9 +35,11 @@ import { getJob, jobTotals } from "./jobs/job-queries.ts";
 import { createJobs } from "./jobs/jobs.ts";
 import { abandonedRider } from "./jobs/records.ts";
 import { createSlotQueue } from "./jobs/slot-queue.ts";
+import { wishOf } from "./jobs/terms.ts";
 import type { Payer } from "./jobs/types.ts";
 import { createLink } from "./link/link.ts";
 import { createLive } from "./live/live.ts";
+import { explain } from "./market/explain.ts";
 import { createMatcher } from "./market/matcher.ts";
 import { createRegistry } from "./market/registry.ts";
 import { createPriceBook } from "./prices/price-book.ts";
@@ -168,6 +170,7 @@ async function serve(
     log,
   });
   const billing = createBilling({ ledger, now: Date.now, random, log });
+  const isOffered = (model: string) => registry.offers(model).length > 0;
   const matcher = createMatcher({ random, nowMs });
   const bounds = { total: config.queueMax, perModel: config.queueModelMax };
   const queue = createSlotQueue({ registry, bounds, random, nowMs, choose: matcher.choose });
@@ -175,7 +178,7 @@ async function serve(
     queue,
     billing,
     dispatcher: link,
-    isOffered: (model) => registry.offers(model).length > 0,
+    isOffered,
     began: matcher.began,
     limits: {
       queueWaitMs: config.queueWaitMs,
@@ -253,6 +256,10 @@ async function serve(
     registerInference(scope, {
       jobs,
       payerOf: inferencePayer,
+      explain: (job) => {
+        const wish = wishOf(job, isOffered);
+        return explain(registry.offers(wish.model), wish, random, matcher.state(wish));
+      },
       models: () => registry.models(),
       nodesOf: (model) => registry.offers(model).map(({ node }) => node),
       nowMs,

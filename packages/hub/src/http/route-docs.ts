@@ -4,6 +4,7 @@
  */
 import { quoteSchema, usageSchema } from "@gfe/protocol";
 import { z } from "zod";
+import { NEEDS } from "../market/needs.ts";
 import { createBatchSchema } from "./batch/batches.ts";
 import { chatBodySchema, completionBodySchema, embeddingsBodySchema } from "./inference/schemas.ts";
 
@@ -159,12 +160,30 @@ const listOf = (item: z.ZodType) =>
     has_more: z.boolean(),
   });
 
+const explanation = z.object({
+  model: z.string(),
+  result: z.string().describe("`matched`, or what stands in the way"),
+  reason: z.string().nullable(),
+  considered: z.int(),
+  offers: z.array(
+    z.looseObject({
+      node_id: z.string(),
+      node_name: z.string(),
+      eligible: z.boolean(),
+      unmet: z.enum(NEEDS).nullable().describe("The first need that the offer does not meet"),
+      chosen: z.boolean(),
+      parts: z.record(z.string(), z.union([z.number(), z.boolean()])),
+    }),
+  ),
+});
+
 /** By method and address, as the routes are registered. */
 export const routeDocs: Record<string, RouteDoc> = {
   "POST /v1/chat/completions": {
     body: chatBodySchema,
     response: { 200: wholeOrStream(chatAnswer, chatChunk) },
   },
+  "POST /api/v1/match/explain": { body: chatBodySchema, response: { 200: explanation } },
   "POST /v1/completions": {
     body: completionBodySchema,
     response: { 200: wholeOrStream(completionAnswer, completionAnswer) },

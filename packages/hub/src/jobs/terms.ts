@@ -32,7 +32,7 @@ export function wishOf(request: JobRequest, isOffered: (name: string) => boolean
     outputTokens: request.kind === "embedding" ? 0 : (request.maxOutputTokens ?? DEFAULT_OUTPUT_TOKENS / 8),
     maxPrice: priceCapOf(request.payer.maxPrice, steering?.maxPrice),
     ...(steering || sort ? { steering: { ...steering, sort: steering?.sort ?? sort } } : {}),
-    ...(Array.isArray(messages) ? { prefixes: prefixesOf(model, messages) } : {}),
+    ...(Array.isArray(messages) ? { prefixes: prefixesOf([request.payer.userId, model], messages) } : {}),
     batch: request.priority === "batch",
     excluded: new Set(),
   };

@@ -17,9 +17,16 @@ export interface Prefix {
 
 const SALT = randomBytes(16);
 
-/** The prefixes that end with each message, shortest first. */
-export function prefixesOf(model: string, messages: readonly unknown[], salt: Uint8Array = SALT): Prefix[] {
-  const running = createHash("sha256").update(salt).update(JSON.stringify(model));
+/**
+ * The prefixes that end with each message, shortest first. `scope`: whose conversation it is and with which model; else
+ * one consumer could find out what another has said by guessing it.
+ */
+export function prefixesOf(
+  scope: readonly string[],
+  messages: readonly unknown[],
+  salt: Uint8Array = SALT,
+): Prefix[] {
+  const running = createHash("sha256").update(salt).update(JSON.stringify(scope));
   let bytes = 0;
   return messages.slice(0, MESSAGES_MAX).map((message) => {
     const text = JSON.stringify(message) ?? "";

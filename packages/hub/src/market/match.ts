@@ -4,7 +4,7 @@
  * drawn by their cost (score.ts) to the power of −2, of which the cheaper.
  *
  * Of very many offers a random part is looked at, and all only where none of that part can serve: with so many to
- * choose from, the best of some hundreds is as good as the best of thousands. One pass, no sorting, and nothing is
+ * choose from, the best of some dozens is about as good as the best of thousands. One pass, no sorting, and nothing is
  * allocated for an offer.
  */
 import { type Measure, UNMEASURED } from "./measures.ts";
@@ -25,8 +25,8 @@ import { isNamed, type SortBy } from "./steering.ts";
 export type { Need, Standing, Wish } from "./needs.ts";
 
 /** Offers above which a part of them is looked at, and how many that are. */
-export const SAMPLE_ABOVE = 512;
-export const SAMPLE_SIZE = 192;
+export const SAMPLE_ABOVE = 256;
+export const SAMPLE_SIZE = 64;
 /** Costs below this part of the mean count as it: what is nearly free must not get everything. */
 const COST_FLOOR_SHARE = 0.1;
 /** Added to prices where their mean is taken: free offers do not make time worthless. */

@@ -63,26 +63,26 @@ describe("affinity", () => {
 
   test("finds the longest known part of a conversation", () => {
     const affinity = createAffinity();
-    affinity.remember(prefixesOf("m", say("a")), "one");
-    affinity.remember(prefixesOf("m", say("a", "b", "c")), "two");
-    expect(affinity.find(prefixesOf("m", say("a", "b", "c", "d")))).toMatchObject({ nodeId: "two" });
-    expect(affinity.find(prefixesOf("m", say("a", "x")))).toMatchObject({ nodeId: "one" });
-    expect(affinity.find(prefixesOf("m", say("x", "a")))).toBeNull();
-    expect(affinity.find(prefixesOf("other", say("a", "b")))).toBeNull();
+    affinity.remember(prefixesOf(["c", "m"], say("a")), "one");
+    affinity.remember(prefixesOf(["c", "m"], say("a", "b", "c")), "two");
+    expect(affinity.find(prefixesOf(["c", "m"], say("a", "b", "c", "d")))).toMatchObject({ nodeId: "two" });
+    expect(affinity.find(prefixesOf(["c", "m"], say("a", "x")))).toMatchObject({ nodeId: "one" });
+    expect(affinity.find(prefixesOf(["c", "m"], say("x", "a")))).toBeNull();
+    expect(affinity.find(prefixesOf(["other", "m"], say("a", "b")))).toBeNull();
   });
 
   test("keeps no text, and its hashes mean nothing without the salt", () => {
     const [salt, other] = [new Uint8Array([1]), new Uint8Array([2])];
-    const [mine] = prefixesOf("m", say("secret words"), salt);
+    const [mine] = prefixesOf(["c", "m"], say("secret words"), salt);
     expect(JSON.stringify(mine)).not.toContain("secret");
-    expect(prefixesOf("m", say("secret words"), other)[0]!.hash).not.toBe(mine!.hash);
-    expect(prefixesOf("m", say("secret words"), salt)[0]).toEqual(mine);
+    expect(prefixesOf(["c", "m"], say("secret words"), other)[0]!.hash).not.toBe(mine!.hash);
+    expect(prefixesOf(["c", "m"], say("secret words"), salt)[0]).toEqual(mine);
   });
 
   test("forgets the oldest above its bound", () => {
     const affinity = createAffinity(2);
-    for (const text of ["a", "b", "c"]) affinity.remember(prefixesOf("m", say(text)), text);
-    expect(["a", "b", "c"].map((text) => affinity.find(prefixesOf("m", say(text)))?.nodeId)).toEqual([
+    for (const text of ["a", "b", "c"]) affinity.remember(prefixesOf(["c", "m"], say(text)), text);
+    expect(["a", "b", "c"].map((text) => affinity.find(prefixesOf(["c", "m"], say(text)))?.nodeId)).toEqual([
       undefined,
       "b",
       "c",

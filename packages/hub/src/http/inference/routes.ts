@@ -5,6 +5,7 @@
 import { GfeError, toOpenAiError } from "@gfe/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { JobRequest, Jobs, Payer } from "../../jobs/types.ts";
+import type { Explanation } from "../../market/explain.ts";
 import type { NodeEntry } from "../../market/registry.ts";
 import { parseBody } from "../parse.ts";
 import type { AnswerHead } from "./answer.ts";
@@ -21,6 +22,8 @@ export interface InferenceDeps {
   models(): Iterable<string>;
   nodesOf(model: string): readonly NodeEntry[];
   nowMs: () => number;
+  /** Which nodes a job would be matched with and why; runs nothing. */
+  explain(job: JobRequest): Explanation;
 }
 
 export function registerInference(app: FastifyInstance, deps: InferenceDeps): void {
@@ -33,12 +36,27 @@ export function registerInference(app: FastifyInstance, deps: InferenceDeps): vo
       const payer = await deps.payerOf(request);
       const body = parseBody(chatBodySchema, request.body);
       const job = chatRequest(body, payer);
+      if (asksToExplain(request)) return deps.explain(job);
       const shape = {
         type: "chat",
         stream: body.stream === true,
         includeUsage: body.stream_options?.include_usage === true,
       } as const;
       return answer(deps, request, reply, job, shape);
+    },
+  );
+
+  app.post(
+    "/api/v1/match/explain",
+    {
+      schema: {
+        tags: ["market"],
+        summary: "Which nodes a chat would be matched with, and why; nothing runs and nothing is charged",
+      },
+    },
+    async (request) => {
+      const payer = await deps.payerOf(request);
+      return deps.explain(chatRequest(parseBody(chatBodySchema, request.body), payer));
     },
   );
 
@@ -80,6 +98,12 @@ export function registerInference(app: FastifyInstance, deps: InferenceDeps): vo
       });
     return modelWire(model, nodes);
   });
+}
+
+/** `?explain`, but for `?explain=false` and `?explain=0`. */
+function asksToExplain({ query }: FastifyRequest): boolean {
+  const { explain } = query as { explain?: string };
+  return explain !== undefined && explain !== "false" && explain !== "0";
 }
 
 interface Shape {

@@ -22,8 +22,9 @@ import { registerBatchApi } from "./http/batch/batch.ts";
 import { callerOf } from "./http/caller.ts";
 import { deleteExpiredResults, registerForerunner } from "./http/forerunner.ts";
 import { allow, sendRateHeaders } from "./http/inference/allowance.ts";
-import { registerInference } from "./http/inference/routes.ts";
+import { type InferenceDeps, registerInference } from "./http/inference/routes.ts";
 import { prepareWhole } from "./http/inference/whole.ts";
+import { registerOllama } from "./http/ollama/routes.ts";
 import { registerOpenApi } from "./http/openapi.ts";
 import { type Metrics, registerOps } from "./http/ops.ts";
 import { createRateLimiter, isLimited } from "./http/rate-limit.ts";
@@ -253,7 +254,7 @@ async function serve(
   };
   await app.register(async (scope) => {
     sendRateHeaders(scope);
-    registerInference(scope, {
+    const inference: InferenceDeps = {
       jobs,
       payerOf: inferencePayer,
       explain: (job) => {
@@ -263,7 +264,9 @@ async function serve(
       models: () => registry.models(),
       nodesOf: (model) => registry.offers(model).map(({ node }) => node),
       nowMs,
-    });
+    };
+    registerInference(scope, inference);
+    registerOllama(scope, inference);
     registerBatchApi(scope, { payerOf: inferencePayer, pool, deferred });
     registerRest(scope, {
       ...{ payer: payerOf, deferred, webhooks },

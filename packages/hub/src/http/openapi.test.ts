@@ -5,6 +5,7 @@ import { registerAuth } from "./auth-routes.ts";
 import { registerBatchApi } from "./batch/batch.ts";
 import { registerForerunner } from "./forerunner.ts";
 import { registerInference } from "./inference/routes.ts";
+import { registerOllama } from "./ollama/routes.ts";
 import { registerOpenApi } from "./openapi.ts";
 import { registerOps } from "./ops.ts";
 import { registerRest } from "./rest/rest.ts";
@@ -51,6 +52,7 @@ beforeAll(async () => {
   await app.register(async (scope) => {
     registerInference(scope, unused);
     registerBatchApi(scope, unused);
+    registerOllama(scope, unused);
     registerRest(scope, unused);
     registerForerunner(scope, unused);
   });
@@ -162,12 +164,14 @@ describe("the document is of use", () => {
   });
 
   test("every operation shows what it answers, and how it fails in the dialect of its address", () => {
-    for (const [name, { responses }] of operations()) {
+    for (const [name, { responses, tags }] of operations()) {
       const good = Object.entries(responses).find(([status]) => status.startsWith("2"))!;
       if (good[0] !== "204") expect(Object.keys(good[1].content ?? {}).length, name).toBeGreaterThan(0);
       const [type, schema] = name.includes(" /v1/")
         ? ["application/json", "OpenAiError"]
-        : ["application/problem+json", "Problem"];
+        : tags?.[0] === "ollama"
+          ? ["application/json", "OllamaError"]
+          : ["application/problem+json", "Problem"];
       expect(responses.default?.content).toEqual({
         [type]: { schema: { $ref: `#/components/schemas/${schema}` } },
       });
@@ -186,14 +190,18 @@ describe("the document is of use", () => {
     expect(open.sort()).toEqual([
       "GET /api/computing/models/",
       "GET /api/computing/stats/",
+      "GET /api/ps",
+      "GET /api/tags",
       "GET /api/v1/config",
       "GET /api/v1/live",
       "GET /api/v1/market",
+      "GET /api/version",
       "GET /healthz",
       "GET /metrics",
       "GET /readyz",
       "GET /v1/models",
       "GET /v1/models/{model}",
+      "POST /api/show",
       "POST /api/v1/device/token",
     ]);
   });

@@ -3,7 +3,7 @@ import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import type { FastifyInstance } from "fastify";
 import { jsonSchemaTransform } from "fastify-type-provider-zod";
-import { dialectOf } from "./dialects.ts";
+import { type Dialect, dialectOf } from "./dialects.ts";
 import { type RouteDoc, routeDocs } from "./route-docs.ts";
 
 /** The page's own: the plug-in's would send browsers to HTTPS, which a hub in a local network has not. */
@@ -27,6 +27,7 @@ const errorSchemas = {
       },
     },
   },
+  OllamaError: { type: "object", required: ["error"], properties: { error: text } },
   Problem: {
     type: "object",
     description: "RFC 9457",
@@ -70,14 +71,18 @@ interface Operation {
   parameters?: { name: string }[];
 }
 
+const ERROR_NAMES: Record<Dialect["name"], keyof typeof errorSchemas> = {
+  openai: "OpenAiError",
+  anthropic: "OpenAiError",
+  ollama: "OllamaError",
+  gfe: "Problem",
+};
+
 /** Every operation may fail, in the dialect of its address. */
 function withErrors<Document extends { paths?: object }>(document: Document): Document {
   for (const [path, item] of Object.entries(document.paths ?? {}) as [string, Record<string, Operation>][]) {
-    const [type, name] =
-      dialectOf(path).name === "openai"
-        ? ["application/json", "OpenAiError"]
-        : ["application/problem+json", "Problem"];
-    const content = { [type]: { schema: { $ref: `#/components/schemas/${name}` } } };
+    const { name, errorType } = dialectOf(path);
+    const content = { [errorType]: { schema: { $ref: `#/components/schemas/${ERROR_NAMES[name]}` } } };
     for (const operation of Object.values(item))
       operation.responses = { ...operation.responses, default: { description: "What went wrong", content } };
   }
@@ -93,7 +98,7 @@ export async function registerOpenApi(app: FastifyInstance, version: string): Pr
         title: "GPU For Everyone",
         version,
         description:
-          "OpenAI-compatible inference under /v1, our own REST under /api/v1, the forerunner's under /api/computing.",
+          "OpenAI-compatible inference under /v1, Ollama's API under /api/chat and its like, our own REST under /api/v1, the forerunner's under /api/computing.",
       },
       components: {
         securitySchemes: {

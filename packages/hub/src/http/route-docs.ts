@@ -7,6 +7,13 @@ import { z } from "zod";
 import { NEEDS } from "../market/needs.ts";
 import { createBatchSchema } from "./batch/batches.ts";
 import { chatBodySchema, completionBodySchema, embeddingsBodySchema } from "./inference/schemas.ts";
+import {
+  ollamaChatSchema,
+  ollamaEmbeddingsSchema,
+  ollamaEmbedSchema,
+  ollamaGenerateSchema,
+  ollamaShowSchema,
+} from "./ollama/schemas.ts";
 
 type Content = { description: string; content: Record<string, { schema: z.ZodType }> };
 export interface RouteDoc {
@@ -90,6 +97,15 @@ const wholeOrStream = (whole: z.ZodType, chunk: z.ZodType): Content => ({
 const plain = (description: string, type: string): Content => ({
   description,
   content: { [type]: { schema: z.string() } },
+});
+
+const line = z.looseObject({ model: z.string(), created_at: z.iso.datetime(), done: z.boolean() });
+const lines: Content = {
+  description: "The answer as lines of JSON; with `stream: false`, as one object",
+  content: { "application/x-ndjson": { schema: line }, "application/json": { schema: line } },
+};
+const ollamaModels = z.object({
+  models: z.array(z.looseObject({ name: z.string(), model: z.string(), digest: z.string() })),
 });
 
 const credits = z.string().describe("Credits, as a decimal");
@@ -206,6 +222,24 @@ export const routeDocs: Record<string, RouteDoc> = {
   "GET /v1/batches": { response: { 200: listOf(batch) } },
   "GET /v1/batches/:id": { response: { 200: batch } },
   "POST /v1/batches/:id/cancel": { response: { 200: batch } },
+  "POST /api/chat": { body: ollamaChatSchema, response: { 200: lines } },
+  "POST /api/generate": { body: ollamaGenerateSchema, response: { 200: lines } },
+  "POST /api/embed": {
+    body: ollamaEmbedSchema,
+    response: { 200: z.looseObject({ model: z.string(), embeddings: z.array(z.array(z.number())) }) },
+  },
+  "POST /api/embeddings": {
+    body: ollamaEmbeddingsSchema,
+    response: { 200: z.object({ embedding: z.array(z.number()) }) },
+  },
+  "POST /api/show": {
+    body: ollamaShowSchema,
+    open: true,
+    response: { 200: z.looseObject({ capabilities: z.array(z.string()) }) },
+  },
+  "GET /api/tags": { open: true, response: { 200: ollamaModels } },
+  "GET /api/ps": { open: true, response: { 200: ollamaModels } },
+  "GET /api/version": { open: true, response: { 200: z.object({ version: z.string() }) } },
 
   "GET /healthz": { open: true, response: { 200: z.object({ status: z.literal("ok") }) } },
   "GET /readyz": {

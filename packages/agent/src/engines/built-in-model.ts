@@ -82,11 +82,16 @@ export async function loadBuiltInModel(options: BuiltInOptions): Promise<BuiltIn
       ...(threads === undefined ? {} : { threads }),
     });
     const contextSize = Math.min(context.contextSize, contextMax);
+    const chatWrapper = wrapperOf(library, model);
     const facts: DiscoveredModel = {
       name: options.name ?? modelPath.replace(/^.*[\\/]/, "").replace(/\.gguf$/i, ""),
       digest: await digestOfFile(host, modelPath, fileFacts),
       contextLength: contextSize,
-      capabilities: capabilitiesOf(model.fileInfo, options.embeddings === true),
+      capabilities: capabilitiesOf(
+        model.fileInfo,
+        options.embeddings === true,
+        chatWrapper.settings.segments?.thought !== undefined,
+      ),
       slots,
       ...measuresOf(library, model.fileInfo),
     };
@@ -96,7 +101,7 @@ export async function loadBuiltInModel(options: BuiltInOptions): Promise<BuiltIn
       library,
       llama,
       model,
-      chatWrapper: wrapperOf(library, model),
+      chatWrapper,
       contextSize,
       ...poolOf(Array.from({ length: slots }, () => context.getSequence())),
       embeddingContext() {
@@ -121,12 +126,14 @@ function wrapperOf(library: Library, model: LlamaModel): ChatWrapper {
     : new library.ChatMLChatWrapper();
 }
 
-function capabilitiesOf(info: GgufFileInfo, embeddings: boolean): Capability[] {
+/** Log-probabilities come token by token, where thoughts could not be told from the answer. */
+function capabilitiesOf(info: GgufFileInfo, embeddings: boolean, thinks: boolean): Capability[] {
   const { architecture } = info.metadata.general;
   const own = (info.metadata as unknown as Record<string, Record<string, unknown> | undefined>)[architecture];
   // A pooling type is what makes a model one for vectors.
   if (own?.pooling_type !== undefined && own.pooling_type !== 0) return ["embedding"];
   const spoken: Capability[] = ["chat", "completion", "json_mode", "json_schema", "seed"];
+  if (!thinks) spoken.push("logprobs");
   return embeddings ? [...spoken, "embedding"] : spoken;
 }
 

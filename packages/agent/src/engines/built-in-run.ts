@@ -1,6 +1,7 @@
 /** One attempt on the built-in engine. Counts are exact: the sequence meters every token, also of an aborted attempt. */
 import type { FinishReason } from "@gfe/protocol";
 import type { ChatHistoryItem, LlamaContextSequence, LlamaGrammar } from "node-llama-cpp";
+import { speakWithLogprobs } from "./built-in-logprobs.ts";
 import type { BuiltInModel } from "./built-in-model.ts";
 import { type EngineAttempt, type EngineOutcome, type EngineSink, encodeVector, failed } from "./engine.ts";
 import {
@@ -74,17 +75,16 @@ export async function runBuiltIn(
 
 function unsupported(request: ChatRequest | CompletionRequest): EngineOutcome | null {
   const no = (what: string) => failed("unsupported", `${what}: the built-in engine has none`);
-  if ((request.n ?? 1) > 1) return no("n above 1");
+  if ((request.n ?? 1) > 1) return no("n");
   if (request.logit_bias) return no("logit_bias");
   if (!("messages" in request)) return null;
   if (request.tools?.length && request.tool_choice !== "none") return no("tools");
-  if (request.logprobs) return no("logprobs");
-  if (request.messages.some(({ content }) => imagesOf(content).length > 0)) return no("images");
+  if (request.messages.some(({ content }) => imagesOf(content).length > 0)) return no("messages");
   return null;
 }
 
 async function generate(
-  { library, llama, chatWrapper }: BuiltInModel,
+  { library, llama, model, chatWrapper }: BuiltInModel,
   sequence: LlamaContextSequence,
   request: ChatRequest | CompletionRequest,
   maxTokens: number,
@@ -115,6 +115,32 @@ async function generate(
     return end(metadata.stopReason);
   }
   const grammar = await grammarOf(library, llama, request.response_format);
+  if (request.logprobs) {
+    const { contextText, stopGenerationTriggers } = chatWrapper.generateContextState({
+      chatHistory: historyOf(request),
+    });
+    const { repeatPenalty: penalty, ...sampling } = samplingOf(request);
+    const run = {
+      prompt: contextText.tokenize(model.tokenizer),
+      // A trigger that is a special token ends the generation by itself.
+      stops: [
+        ...stopsOf(request.stop),
+        ...stopGenerationTriggers.flatMap(({ values: [only, ...more] }) =>
+          typeof only === "string" && more.length === 0 ? only : [],
+        ),
+      ],
+      maxTokens,
+      top: request.top_logprobs ?? 0,
+      penalty,
+      sampling: {
+        ...sampling,
+        ...(grammar
+          ? { grammarEvaluationState: new library.LlamaGrammarEvaluationState({ model, grammar }) }
+          : {}),
+      },
+    };
+    return speakWithLogprobs({ model }, sequence, run, sink, signal);
+  }
   const chat = new library.LlamaChat({ contextSequence: sequence, chatWrapper, autoDisposeSequence: false });
   const { metadata } = await chat
     .generateResponse(historyOf(request), {

@@ -50,7 +50,7 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
         quantisation: "F32",
         parameters: expect.stringMatching(/^2\d\dK$/),
         contextLength: 512,
-        capabilities: ["chat", "completion", "json_mode", "json_schema", "seed", "embedding"],
+        capabilities: ["chat", "completion", "json_mode", "json_schema", "seed", "logprobs", "embedding"],
         slots: 2,
       },
     ]);
@@ -96,6 +96,30 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
     expect(sink.texts.join("").length).toBeGreaterThan(5);
     expect(outcome).toMatchObject({ type: "done", finish: ["length"], usage: { outputTokens: 12 } });
     expect((outcome.usage?.inputTokens ?? 0) > 10).toBe(true);
+  });
+
+  it("tells log-probabilities that are those of the text it says without them", async () => {
+    const asked = (more: object) => ({
+      kind: "chat" as const,
+      model: "stories260K",
+      body: { messages: [{ role: "user", content: "Once" }], temperature: 0, max_tokens: 12, ...more },
+    });
+    const [plain, told] = [collect(), collect()];
+    await engine.run(asked({}), plain, never());
+    const outcome = await engine.run(asked({ logprobs: true, top_logprobs: 3 }), told, never());
+    expect(outcome).toMatchObject({ type: "done", finish: ["length"], usage: { outputTokens: 12 } });
+    const tokens = told.choices.flatMap(({ logprobs }) => logprobs?.content ?? []);
+    expect(tokens).toHaveLength(12);
+    expect(told.choices.map(({ content }) => content ?? "").join("")).toBe(plain.texts.join(""));
+    expect(tokens.map(({ token }) => token).join("")).toBe(plain.texts.join(""));
+    for (const { token, logprob, top_logprobs: top } of tokens) {
+      expect(logprob).toBeLessThanOrEqual(0);
+      expect(top).toHaveLength(3);
+      expect(top[0]).toEqual({ token, logprob }); // at temperature 0 the likeliest is said
+      expect(top.map((one) => one.logprob)).toEqual(top.map((one) => one.logprob).toSorted((a, b) => b - a));
+      expect(top.reduce((sum, one) => sum + Math.exp(one.logprob), 0)).toBeLessThanOrEqual(1.000_01);
+    }
+    expect(tokens.some(({ logprob }) => logprob < -0.01)).toBe(true);
   });
 
   it("keeps to a JSON schema", async () => {

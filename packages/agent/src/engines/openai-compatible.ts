@@ -89,12 +89,19 @@ const embeddingsSchema = z.object({
 
 /** The body as the hub checked it, in this server's dialect. */
 function bodyOf(kind: OpenAiKind, attempt: EngineAttempt, model: ListedModel): Record<string, unknown> {
-  const { repeat_penalty: repeatPenalty, ...body } = attempt.body;
+  const { repeat_penalty: repeatPenalty, reasoning_effort: effort, ...body } = attempt.body;
   const penalty = kind === "vllm" ? "repetition_penalty" : "repeat_penalty";
   return {
     ...body,
     ...(repeatPenalty === undefined ? {} : { [penalty]: repeatPenalty }),
+    ...(effort === undefined ? {} : effortOf(kind, effort)),
     model: model.id,
     ...(attempt.whole ? {} : { stream: true, stream_options: { include_usage: true } }),
   };
+}
+
+/** llama.cpp leaves thinking to the model's template, which has one of two words for it. */
+function effortOf(kind: OpenAiKind, effort: unknown): Record<string, unknown> {
+  if (kind !== "llama.cpp") return { reasoning_effort: effort };
+  return { chat_template_kwargs: { enable_thinking: effort !== "none", reasoning_effort: effort } };
 }

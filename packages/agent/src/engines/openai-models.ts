@@ -131,6 +131,8 @@ async function describeLlamaCpp(host: EngineHost, address: EngineAddress, bound:
         if (caps ? caps.supports_tools === true : /\btools\b/.test(props?.chat_template ?? ""))
           capabilities.push("tools");
         if (props?.modalities?.vision) capabilities.push("vision");
+        if (/\b(enable_thinking|reasoning_effort)\b/.test(props?.chat_template ?? ""))
+          capabilities.push("reasoning");
       }
     }
     const context = props?.default_generation_settings?.n_ctx ?? entry.meta?.n_ctx ?? entry.meta?.n_ctx_train;

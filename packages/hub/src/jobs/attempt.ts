@@ -154,7 +154,7 @@ export function runAttempt(options: AttemptOptions): Promise<AttemptEnd> {
         const { code, retryable } = failureCode[failure];
         end({
           state: "failed",
-          error: new GfeError(code, publicMessage(code, message)),
+          error: new GfeError(code, publicMessage(code, message), paramNamed(code, message, start.body)),
           finish: [],
           receipt,
           retryable,
@@ -173,6 +173,12 @@ function publicMessage(code: ErrorCode, message: string): string | undefined {
   return code === "invalid_request" || code === "context_length_exceeded" || code === "unsupported_parameter"
     ? message
     : undefined;
+}
+
+/** The parameter that an engine can't honour, which its words begin with. */
+function paramNamed(code: ErrorCode, message: string, body: Record<string, unknown>): { param?: string } {
+  const param = code === "unsupported_parameter" ? /^(\w+):/.exec(message)?.[1] : undefined;
+  return param !== undefined && Object.hasOwn(body, param) ? { param } : {};
 }
 
 /** Passes one delta on and counts it. Returns what is wrong with it, if anything. */

@@ -110,7 +110,7 @@ function forEngine(body: object, drop: readonly string[]): Record<string, unknow
   const kept: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(body)) {
     if (value == null || hintNames.has(name) || drop.includes(name)) continue;
-    if (name === "provider" || name === "stream" || name === "stream_options") continue;
+    if (["provider", "stream", "stream_options", "usage"].includes(name)) continue;
     kept[name] = value;
   }
   return kept;

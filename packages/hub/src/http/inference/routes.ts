@@ -40,7 +40,7 @@ export function registerInference(app: FastifyInstance, deps: InferenceDeps): vo
       const shape = {
         type: "chat",
         stream: body.stream === true,
-        includeUsage: body.stream_options?.include_usage === true,
+        includeUsage: body.stream_options?.include_usage === true || body.usage?.include === true,
       } as const;
       return answer(deps, request, reply, job, shape);
     },
@@ -70,7 +70,7 @@ export function registerInference(app: FastifyInstance, deps: InferenceDeps): vo
       const shape = {
         type: "completion",
         stream: body.stream === true,
-        includeUsage: body.stream_options?.include_usage === true,
+        includeUsage: body.stream_options?.include_usage === true || body.usage?.include === true,
       } as const;
       return answer(deps, request, reply, job, shape);
     },

@@ -106,6 +106,8 @@ const sampling = {
   n: z.number().int().min(1).max(INFERENCE_LIMITS.choices).nullish(),
   logit_bias: z.record(z.string(), z.number()).nullish(),
   stream: z.boolean().nullish(),
+  /** OpenRouter's word for `stream_options.include_usage`. */
+  usage: z.object({ include: z.boolean() }).nullish(),
   stream_options: z
     .object({ include_usage: z.boolean().optional(), include_obfuscation: z.boolean().optional() })
     .nullish(),

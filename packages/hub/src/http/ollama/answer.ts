@@ -1,7 +1,7 @@
 /** A job's answer in Ollama's shape: lines of JSON, or the same gathered in one. */
 import type { ServerResponse } from "node:http";
 import { type ChoiceDelta, type GfeError, toOllamaError } from "@gfe/protocol";
-import type { JobOutcome } from "../../jobs/types.ts";
+import type { JobOutcome, JobStart } from "../../jobs/types.ts";
 import { gfeWire } from "../inference/answer.ts";
 import type { StreamedAnswer } from "../inference/serve.ts";
 import { StreamWriter } from "../inference/stream-writer.ts";
@@ -43,10 +43,9 @@ export class OllamaStream implements StreamedAnswer {
     });
   }
 
-  started({ jobId, nodeId }: { jobId: string; nodeId: string }): void {
+  started(start: JobStart): void {
     this.#calls.clear();
-    this.writer.setHeader("x-gfe-job", jobId);
-    this.writer.setHeader("x-gfe-provider", nodeId);
+    this.writer.nameJob(start);
   }
 
   text(content: string): void {

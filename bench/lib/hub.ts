@@ -34,6 +34,7 @@ export async function startBenchHub(): Promise<BenchHub> {
       GFE_DRAIN_MS: "1000",
       GFE_RATE_REQUESTS_PER_MINUTE: "0",
       GFE_RATE_TOKENS_PER_MINUTE: "0",
+      GFE_CANARY_INTERVAL: "0",
     },
     ready: answers("/readyz"),
   });

@@ -35,6 +35,8 @@ export interface Config {
   loginsMax: number;
   /** Whether webhooks may lead to addresses that are not public, and over plain HTTP. */
   webhookAllowPrivate: boolean;
+  /** Between two canary prompts to one idle node, about; 0 for none. */
+  canaryIntervalS: number;
   oauth: Partial<Record<OAuthProvider, { clientId: string; clientSecret: string; url: string | null }>>;
 }
 
@@ -255,6 +257,12 @@ export const configVariables: Variable[] = [
     default: "0",
     schema: z.enum(["0", "1"], { error: "must be 0 or 1" }),
   },
+  {
+    name: "GFE_CANARY_INTERVAL",
+    meaning: "Seconds, about, between two canary prompts to an idle node, unpaid; 0 for none",
+    default: "3600",
+    schema: number(0, 30 * 86_400),
+  },
   ...oauthVariables,
 ];
 
@@ -306,6 +314,7 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     drainMs: integer("GFE_DRAIN_MS"),
     loginsMax: integer("GFE_LOGINS_MAX"),
     webhookAllowPrivate: text("GFE_WEBHOOK_ALLOW_PRIVATE") === "1",
+    canaryIntervalS: integer("GFE_CANARY_INTERVAL"),
     oauth,
   };
   return { ok: true, config, warnings };

@@ -44,6 +44,9 @@ import { explain } from "./market/explain.ts";
 import { createMatcher } from "./market/matcher.ts";
 import { createRegistry } from "./market/registry.ts";
 import { createPriceBook } from "./prices/price-book.ts";
+import { startCanaries } from "./trust/canary.ts";
+import { createReputation } from "./trust/reputation.ts";
+import { deleteOldReputation } from "./trust/reputation-store.ts";
 import { createDeliverer } from "./webhooks/deliver.ts";
 
 export const HUB_VERSION = "0.1.0";
@@ -170,6 +173,7 @@ async function serve(
     onRefused: (code) => metrics?.frameRefused(code),
     log,
   });
+  const reputation = await createReputation({ pool, registry, nowMs, log });
   const billing = createBilling({ ledger, now: Date.now, random, log });
   const isOffered = (model: string) => registry.offers(model).length > 0;
   const matcher = createMatcher({ random, nowMs });
@@ -203,6 +207,7 @@ async function serve(
         live.jobEnded(outcome.state === "completed", outcome.usage.output_tokens);
         metrics?.jobEnded(kind, outcome.state, outcome.ttftMs, outcome.usage.output_tokens);
       },
+      attempted: reputation.attempted,
     },
   });
   const webhooks = { allowPrivate: config.webhookAllowPrivate };
@@ -211,6 +216,14 @@ async function serve(
     ...{ pool, jobs, hubId, nowMs, log },
     prepare: prepareWhole,
     onEnded: deliverer.nudge,
+  });
+  const stopCanaries = startCanaries({
+    registry,
+    dispatcher: link,
+    reputation,
+    intervalMs: config.canaryIntervalS * 1000,
+    nowMs,
+    random,
   });
   async function tellOwners(jobId: string, consumerId: string, providerId: string): Promise<void> {
     try {
@@ -275,6 +288,7 @@ async function serve(
       pool,
       registry,
       live,
+      reputation,
       prices,
       publicConfig: {
         version: HUB_VERSION,
@@ -303,6 +317,7 @@ async function serve(
     async () => {
       await deleteExpiredResults(pool);
       await deleteExpiredDeferred(pool);
+      await deleteOldReputation(pool);
     },
     log,
   );
@@ -319,11 +334,13 @@ async function serve(
       clearInterval(expiring);
       clearInterval(cleaning);
       const stopping = deferred.stop();
+      stopCanaries();
       await jobs.drain(config.drainMs);
       await stopping.idle();
       await deliverer.stop();
       live.close();
       await link.close();
+      await reputation.close();
       await app.close();
       await ledger.flush();
       await Promise.all([accounts.close(), prices.close()]);

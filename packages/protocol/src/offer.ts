@@ -101,6 +101,13 @@ export const modelOfferSchema = z.object({
   engine: engineKindSchema,
   /** Other names by which consumers may ask for it. */
   aliases: z.array(printable(OFFER_LIMITS.nameLength)).max(OFFER_LIMITS.aliases).optional(),
+  /** The speed that the provider stands by: reputation compares it with what is measured. */
+  promised: z
+    .object({
+      tokens_per_second: z.number().positive().max(1_000_000).optional(),
+      ttft_ms: z.number().positive().max(3_600_000).optional(),
+    })
+    .optional(),
 });
 export type ModelOffer = z.infer<typeof modelOfferSchema>;
 

@@ -144,11 +144,45 @@ export const nodeSchema = z.object({
   slots: z.number(),
   running: z.number(),
   models: z.array(modelOfferSchema),
+  /** The lowest of its models' scores, 0 … 100; with its parts at /api/v1/nodes/:id/reputation. */
+  reputation: z.number().optional(),
   agent_version: z.string().nullable(),
   first_seen_at: time,
   last_seen_at: time,
 });
 export type NodeView = z.infer<typeof nodeSchema>;
+
+/** GET /api/v1/nodes/:id/reputation (public). Formulas and terms: the hub's trust/score.ts. */
+export const nodeReputationSchema = z.object({
+  node_id: z.string(),
+  formula: z.string(),
+  models: z.array(
+    z.object({
+      /** The digest where the model has one, else its name. */
+      model: z.string(),
+      /** Names under which the node offers it now. */
+      names: z.array(z.string()),
+      /** 0 … 100. */
+      score: z.number(),
+      newcomer: z.boolean(),
+      parts: z.array(
+        z.object({
+          name: z.enum(["success", "uptime", "speed", "audits"]),
+          /** 0 … 1; its weight in the sum, which the part of the audits multiplies. */
+          value: z.number(),
+          weight: z.number(),
+          evidence: z.string(),
+        }),
+      ),
+      /** What went wrong, by weight after decay. */
+      reasons: z.array(z.object({ reason: z.string(), words: z.string(), weight: z.number() })),
+      raise: z.array(z.string()),
+      /** Events of the last 7 days. */
+      recent: z.array(z.object({ kind: z.string(), reason: z.string().nullable(), count: z.number() })),
+    }),
+  ),
+});
+export type NodeReputation = z.infer<typeof nodeReputationSchema>;
 
 /** GET /api/v1/market → MarketSnapshot (public) */
 export const marketModelSchema = z.object({

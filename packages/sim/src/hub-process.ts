@@ -45,7 +45,7 @@ export class HubProcess {
   constructor(env: Record<string, string>, [program, ...args]: readonly [string, ...string[]] = DIRECT) {
     this.#child = spawn(program, args, {
       cwd: ROOT,
-      env: { PATH: process.env.PATH, HOME: env.GFE_DATA_DIR, ...env },
+      env: { PATH: process.env.PATH, HOME: env.GFE_DATA_DIR, GFE_CANARY_INTERVAL: "0", ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     for (const name of ["stdout", "stderr"] as const) {

@@ -128,12 +128,17 @@ export class RogueAgent {
   fail(start: AttemptStart, code: "engine_error" | "cancelled" | "busy" = "engine_error"): void {
     this.send({ type: "attempt.failed", attempt: start.attempt, code, message: "as the test says" });
   }
-  async receipt(attempt: string, outputTokens: number, inputTokens = 1): Promise<SignedReceipt> {
+  async receipt(
+    attempt: string,
+    outputTokens: number,
+    inputTokens = 1,
+    digest: string | null = null,
+  ): Promise<SignedReceipt> {
     const receipt = {
       purpose: RECEIPT_PURPOSE,
       attempt,
       node_key: this.signer.publicKey,
-      digest: null,
+      digest,
       seq: 1,
       usage: {
         input_tokens: inputTokens,

@@ -55,6 +55,7 @@ export async function startWorld(env: Record<string, string> = {}): Promise<Worl
     GFE_LOG_LEVEL: "fatal",
     GFE_LOGINS_MAX: "100000",
     GFE_DRAIN_MS: "1000",
+    GFE_CANARY_INTERVAL: "0",
     ...env,
   });
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));

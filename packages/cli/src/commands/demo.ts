@@ -102,6 +102,7 @@ async function startDemoHub(undo: (() => unknown)[], stay: boolean): Promise<Hub
     GFE_LOG_LEVEL: "warn",
     GFE_LOGINS_MAX: "100",
     GFE_DRAIN_MS: "1000",
+    GFE_CANARY_INTERVAL: "0",
   });
   const hub = await startHub(config);
   undo.push(() => hub.stop());

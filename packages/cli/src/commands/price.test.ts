@@ -23,6 +23,7 @@ beforeAll(async () => {
     GFE_DATA_DIR: dataDir,
     GFE_LOG_LEVEL: "silent",
     GFE_DRAIN_MS: "500",
+    GFE_CANARY_INTERVAL: "0",
   });
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
   hub = await startHub(parsed.config);

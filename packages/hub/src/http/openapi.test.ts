@@ -195,6 +195,7 @@ describe("the document is of use", () => {
       "GET /api/v1/config",
       "GET /api/v1/live",
       "GET /api/v1/market",
+      "GET /api/v1/nodes/{id}/reputation",
       "GET /api/version",
       "GET /healthz",
       "GET /metrics",

@@ -253,6 +253,7 @@ export const routeDocs: Record<string, RouteDoc> = {
 
   "GET /api/v1/config": { open: true },
   "GET /api/v1/market": { open: true },
+  "GET /api/v1/nodes/:id/reputation": { open: true },
   "GET /api/v1/live": {
     open: true,
     response: {

@@ -8,15 +8,17 @@
  * its caller a failed attempt moves to the next-best node inside the same hold; after that, the job ends and pays for
  * what was delivered. A job ends exactly once: the ledger resolves its hold once, and the ended row goes with it.
  */
-import { GfeError, newAttemptId, newJobId } from "@gfe/protocol";
+import { GfeError, newAttemptId, newJobId, type Usage } from "@gfe/protocol";
 import type { Billing } from "../billing/billing.ts";
 import { type Bill, billOf, type Delivered, type Quote } from "../billing/quote.ts";
 import type { Wish } from "../market/match.ts";
 import type { Matcher } from "../market/matcher.ts";
 import type { Offer } from "../market/registry.ts";
+import type { AttemptReport } from "../trust/attempt-facts.ts";
 import { checkedUsage } from "../trust/receipts.ts";
 import { type AttemptEnd, type AttemptTimeouts, runAttempt } from "./attempt.ts";
 import type { Dispatcher } from "./dispatcher.ts";
+import { watchPauses } from "./flow.ts";
 import { Gate } from "./gate.ts";
 import { measureOf } from "./measured.ts";
 import { type EndedAttempt, endedRider, runningRider } from "./records.ts";
@@ -49,6 +51,8 @@ export interface JobEvents {
   }): void;
   /** Once for each job that was held, when it has ended. */
   ended(outcome: JobOutcome, kind: JobRequest["kind"]): void;
+  /** Once for each attempt of a held job, when it has ended and its receipt was checked. */
+  attempted(report: AttemptReport): void;
 }
 
 export interface JobsOptions {
@@ -84,6 +88,8 @@ interface Ending {
   quote: Quote;
   attemptId: string;
   startedAtMs: number;
+  /** Whether the node was held back by a slow reader. */
+  paused(): boolean;
 }
 
 export function createJobs(options: JobsOptions): Jobs {
@@ -219,7 +225,9 @@ export function createJobs(options: JobsOptions): Jobs {
       const affordable = (offer: Offer) => quoteFor(job.request, offer).capMicro <= job.quote.capMicro;
       const next = queue.tryAcquire({ ...job.wish, excluded, affordable });
       if (!next) return ending;
-      job.tried.push(tried(ending, null, nowMs()));
+      const endedAtMs = nowMs();
+      job.tried.push(tried(ending, null, endedAtMs));
+      events.attempted(reportOf(job, ending, null, endedAtMs));
       lease = next;
     }
   }
@@ -242,6 +250,7 @@ export function createJobs(options: JobsOptions): Jobs {
       capMicro: job.quote.capMicro,
     });
     const measured = options.began?.(offer, job.wish.outputTokens);
+    const watched = watchPauses(flow);
     const end = await runAttempt({
       dispatcher,
       nodeId: node.nodeId,
@@ -255,13 +264,13 @@ export function createJobs(options: JobsOptions): Jobs {
       },
       sink,
       signal,
-      flow,
+      flow: watched.flow,
       timeouts: limits,
       deadlineAtMs: job.deadlineAtMs,
       nowMs,
     });
     measured?.(measureOf(end, startedAtMs, nowMs()));
-    return { end, offer, quote, attemptId, startedAtMs };
+    return { end, offer, quote, attemptId, startedAtMs, paused: watched.paused };
   }
 
   /** Bills what was delivered and settles; the caller waits for durability only a bounded while. */
@@ -269,11 +278,14 @@ export function createJobs(options: JobsOptions): Jobs {
     const { end, offer, quote, attemptId } = ending;
     const { node } = offer;
     const nodeKey = dispatcher.nodeKey(node.nodeId);
+    const saidAtMs = nowMs();
+    const claimed = await checkedUsage(end.receipt, { attemptId, nodeKey });
+    events.attempted(reportOf(job, ending, claimed, saidAtMs));
     const bill = billOf({
       quote,
       ending: end.state === "failed" ? "broken" : "complete",
       delivered: reached(job, end),
-      claimed: await checkedUsage(end.receipt, { attemptId, nodeKey }),
+      claimed,
       inputTokensEstimate: Math.ceil(job.request.inputBytes / 4),
       feeBasisPoints: options.feeBasisPoints,
     });
@@ -349,6 +361,29 @@ function tried(ending: Ending, bill: Bill | null, endedAtMs: number): EndedAttem
     feeMicro: bill?.feeMicro ?? 0n,
     startedAt: new Date(startedAtMs),
     endedAt: new Date(endedAtMs),
+  };
+}
+
+/** What reputation is made of: counts and times, nothing of what was said. */
+function reportOf(
+  { request }: Running,
+  { end, offer, startedAtMs, paused }: Ending,
+  claimed: Usage | null,
+  endedAtMs: number,
+): AttemptReport {
+  return {
+    nodeId: offer.node.nodeId,
+    offer: offer.offer,
+    state: end.state,
+    code: end.error?.code ?? null,
+    delivered: end.delivered,
+    receipt: end.receipt,
+    claimed,
+    choices: request.choices,
+    startedAtMs,
+    firstDeltaAtMs: end.firstDeltaAtMs,
+    endedAtMs,
+    paused: paused(),
   };
 }
 

@@ -31,6 +31,7 @@ export async function startTestHub(env: Record<string, string> = {}): Promise<Te
     GFE_LOG_LEVEL: "silent",
     GFE_LOGINS_MAX: "1000",
     GFE_DRAIN_MS: "500",
+    GFE_CANARY_INTERVAL: "0",
     ...env,
   });
   if (!parsed.ok) {

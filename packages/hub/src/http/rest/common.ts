@@ -10,6 +10,7 @@ import type { Payer } from "../../jobs/types.ts";
 import type { Live } from "../../live/live.ts";
 import type { Registry } from "../../market/registry.ts";
 import type { PriceBook } from "../../prices/price-book.ts";
+import type { Reputation } from "../../trust/reputation.ts";
 import { callerOf } from "../caller.ts";
 import { nameOf } from "../parse.ts";
 
@@ -20,6 +21,7 @@ export interface RestDeps {
   registry: Registry;
   live: Live;
   prices: PriceBook;
+  reputation: Reputation;
   publicConfig: PublicConfig;
   payer(principal: Principal): Payer;
   deferred: Deferred;

@@ -16,12 +16,13 @@ import { findDeferred } from "../../jobs/deferred/store.ts";
 import { getJob, listJobs } from "../../jobs/job-queries.ts";
 import { nodeView, type StoredNode } from "../../market/market-view.ts";
 import { ownPrices, priced } from "../../prices/effective.ts";
+import { modelKey } from "../../trust/attempt-facts.ts";
 import { idSchema, pageSchema, type RestDeps, tags, whoOf } from "./common.ts";
 import { deferredWire } from "./deferred.ts";
 
 export function registerOwn(
   instance: FastifyInstance,
-  { accounts, books, pool, registry, prices }: RestDeps,
+  { accounts, books, pool, registry, prices, reputation }: RestDeps,
 ): void {
   const app = instance.withTypeProvider<ZodTypeProvider>();
   const who = whoOf({ accounts });
@@ -106,7 +107,9 @@ export function registerOwn(
       return {
         nodes: rows.map((row) => {
           const announcement = priced(own, row.id, row.announcement);
-          return nodeView({ ...row, announcement }, registry.get(row.id), new Date());
+          const view = nodeView({ ...row, announcement }, registry.get(row.id), new Date());
+          const scores = view.models.map((offer) => reputation.standingOf(row.id, modelKey(offer)).score);
+          return scores.length > 0 ? { ...view, reputation: Math.min(...scores) } : view;
         }),
       };
     },

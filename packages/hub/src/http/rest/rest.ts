@@ -6,12 +6,14 @@ import { registerDevice } from "./device.ts";
 import { registerOwn } from "./own.ts";
 import { registerPrices } from "./prices.ts";
 import { registerPublic } from "./public.ts";
+import { registerReputation } from "./reputation.ts";
 import { registerSecrets } from "./secrets.ts";
 import { registerWebhooks } from "./webhooks.ts";
 
 export function registerRest(app: FastifyInstance, deps: RestDeps): void {
   registerPublic(app, deps);
   registerOwn(app, deps);
+  registerReputation(app, deps);
   registerSecrets(app, deps);
   registerDevice(app, deps);
   registerPrices(app, deps);

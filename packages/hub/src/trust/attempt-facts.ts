@@ -3,7 +3,8 @@
  *
  * Only what is the node's own doing counts. Not counted are: callers that left, requests that were refused as wrong (a
  * node that refuses everything is found by canary prompts), a stopping hub, and empty answers, which a caller can
- * provoke at no cost (a stop sequence that comes first).
+ * provoke at no cost (a stop sequence that comes first). The time to the first token is taken as it is, with long prompts
+ * and short: a promise should leave room for the long ones.
  */
 import type { ModelOffer, SignedReceipt, Usage } from "@gfe/protocol";
 import type { Delivered } from "../billing/quote.ts";

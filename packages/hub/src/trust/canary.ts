@@ -81,6 +81,8 @@ export function startCanaries(options: CanaryOptions): () => void {
   const soon = () => nowMs() + Math.min(intervalMs, SOON_MS) * random();
 
   function joined(node: NodeEntry): void {
+    // Who leaves and comes back is asked neither more often nor less.
+    if (due.has(node.nodeId)) return;
     const newcomer = node.announcement.models.some(
       (offer) => reputation.standingOf(node.nodeId, modelKey(offer)).newcomer,
     );
@@ -89,14 +91,15 @@ export function startCanaries(options: CanaryOptions): () => void {
   for (const node of registry.nodes()) joined(node);
   const unsubscribe = registry.onChange(({ type, node }) => {
     if (type === "connected") joined(node);
-    if (type === "disconnected") due.delete(node.nodeId);
   });
 
   function tick(): void {
     for (const [nodeId, { atMs, again }] of due) {
       if (stops.size >= CANARIES_AT_ONCE) return;
+      if (nowMs() < atMs) continue;
       const node = registry.get(nodeId);
-      if (!node || nowMs() < atMs || node.running > 0 || node.draining) continue;
+      if (!node) due.delete(nodeId);
+      if (!node || node.running > 0 || node.draining) continue;
       const offer = chosen(node, again, random);
       const release = offer && registry.takeSlot(offer);
       due.set(nodeId, { atMs: later(), again: null });
@@ -116,7 +119,7 @@ export function startCanaries(options: CanaryOptions): () => void {
       if (verdict === "passed") reputation.record(nodeId, model, audit(true));
       else if (verdict !== "failed") reputation.record(nodeId, model, verdict.wrong);
       else if (second) reputation.record(nodeId, model, audit(false));
-      else if (due.has(nodeId)) due.set(nodeId, { atMs: soon(), again: model });
+      else due.set(nodeId, { atMs: soon(), again: model });
     } finally {
       stops.delete(stop);
       release();

@@ -4,6 +4,9 @@
  *
  * Uptime is watched from the hub's start on: a time in which the hub was away counts for nobody. A node that stays away
  * is watched AWAY_WATCHED_MS long; then it is taken for gone, and what it has only fades.
+ *
+ * Each hub process counts what it saw. Where several share a database the log has what all saw, a snapshot only what its
+ * last writer did.
  */
 import type { ModelOffer } from "@gfe/protocol";
 import type pg from "pg";

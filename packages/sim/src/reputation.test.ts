@@ -1,22 +1,18 @@
 /** What a node does shows in its reputation, with the reason; the honest are above all others. */
 
 import type { NodeReputation } from "@gfe/protocol";
-import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { RogueAgent, type RogueOptions } from "./rogue-agent.ts";
 import { type Person, startWorld, until, type World } from "./world.ts";
 
 const JOBS = 12;
 const DIGEST = `sha256:${"a".repeat(64)}`;
 
-let world: World = null!;
+let world: World;
 let consumer: Person;
-afterEach(async () => {
-  await world?.end();
-  world = null!;
-});
 
 async function begin(env: Record<string, string> = {}): Promise<void> {
-  world = await startWorld({ GFE_SIGNUP_CREDITS: "1000", GFE_FIRST_TOKEN_TIMEOUT_MS: "60", ...env });
+  world = await startWorld({ GFE_SIGNUP_CREDITS: "1000", GFE_FIRST_TOKEN_TIMEOUT_MS: "1500", ...env });
   consumer = await world.person("consumer");
 }
 
@@ -26,12 +22,14 @@ async function join(model: string, options: Partial<RogueOptions> = {}): Promise
   return RogueAgent.join({ hubUrl: world.hub.url, token, model, name: model, ...options });
 }
 
-async function ask(model: string, jobs = JOBS): Promise<void> {
-  for (let i = 0; i < jobs; i++)
-    await world.call("POST", "/v1/chat/completions", {
+async function ask(model: string, jobs = JOBS): Promise<number[]> {
+  const one = () =>
+    world.call("POST", "/v1/chat/completions", {
       as: consumer,
       body: { model, messages: [{ role: "user", content: "hi" }], max_tokens: 2000 },
     });
+  const answers = await Promise.all(Array.from({ length: jobs }, one));
+  return answers.map(({ status }) => status);
 }
 
 type ModelReputation = NodeReputation["models"][number];
@@ -108,44 +106,43 @@ const rogues: Rogue[] = [
   },
 ];
 
-describe("a node that", () => {
-  const its = new Map<string, ModelReputation>();
-  beforeAll(async () => {
-    await begin();
-    const honest = await join("honest");
-    its.set("honest", await of("honest", honest));
-    await Promise.all(
-      rogues.map(async ({ what, options }) => {
-        const model = `model-${rogues.findIndex((rogue) => rogue.what === what)}`;
-        its.set(what, await of(model, await join(model, options)));
-      }),
-    );
-    await world.end();
-    world = null!;
-  });
-  async function of(model: string, node: RogueAgent): Promise<ModelReputation> {
-    await ask(model);
-    return reputationOf(node);
-  }
+describe("without canary prompts", () => {
+  beforeAll(() => begin());
+  afterAll(() => world.end());
 
-  it("is honest is above a newcomer, with nothing against it", () => {
-    expect(its.get("honest")!.score).toBeGreaterThan(64);
-    expect(its.get("honest")!.reasons).toEqual([]);
+  describe("a node that", () => {
+    const its = new Map<string, ModelReputation>();
+    beforeAll(async () => {
+      const honest = await join("honest");
+      its.set("honest", await of("honest", honest));
+      await Promise.all(
+        rogues.map(async ({ what, options }) => {
+          const model = `model-${rogues.findIndex((rogue) => rogue.what === what)}`;
+          its.set(what, await of(model, await join(model, options)));
+        }),
+      );
+    });
+    async function of(model: string, node: RogueAgent): Promise<ModelReputation> {
+      await ask(model);
+      return reputationOf(node);
+    }
+
+    it("is honest is above a newcomer, with nothing against it", () => {
+      expect(its.get("honest")!.score).toBeGreaterThan(64);
+      expect(its.get("honest")!.reasons).toEqual([]);
+    });
+
+    it.each(rogues)("$what is below an honest one, and its parts say why", ({ what, reason, part }) => {
+      const [good, bad] = [its.get("honest")!, its.get(what)!];
+      expect(bad.score).toBeLessThan(good.score - 10);
+      expect(bad.reasons[0]).toMatchObject({ reason });
+      expect(bad.reasons[0]!.weight).toBeGreaterThanOrEqual(JOBS / 2 - 0.1);
+      expect(partOf(bad, part).value).toBeLessThan(partOf(good, part).value);
+      expect(bad.raise.length).toBeGreaterThan(0);
+    });
   });
 
-  it.each(rogues)("$what is below an honest one, and its parts say why", ({ what, reason, part }) => {
-    const [good, bad] = [its.get("honest")!, its.get(what)!];
-    expect(bad.score).toBeLessThan(good.score - 10);
-    expect(bad.reasons[0]).toMatchObject({ reason });
-    expect(bad.reasons[0]!.weight).toBeGreaterThanOrEqual(JOBS / 2 - 0.1);
-    expect(partOf(bad, part).value).toBeLessThan(partOf(good, part).value);
-    expect(bad.raise.length).toBeGreaterThan(0);
-  });
-});
-
-describe("the identity of a model", () => {
-  it("is its digest: a receipt that names another fails an audit", async () => {
-    await begin();
+  it("a model is known by its digest, and a receipt that names another fails an audit", async () => {
     const announcement = {
       name: "n",
       gpus: [],
@@ -162,7 +159,7 @@ describe("the identity of a model", () => {
         },
       ],
     };
-    const node = await join("m", {
+    const node = await join("identity", {
       announcement,
       onStart: (start, agent) => {
         agent.text(start.channel, "word");
@@ -178,12 +175,9 @@ describe("the identity of a model", () => {
     expect(its).toMatchObject({ model: DIGEST, names: ["m"], reasons: [{ reason: "digest_differs" }] });
     expect(its.score).toBeLessThan(30);
   });
-});
 
-describe("what is none of the node's doing", () => {
-  it("does not count: callers that leave, requests that are wrong", async () => {
-    await begin({ GFE_FIRST_TOKEN_TIMEOUT_MS: "60000" });
-    const node = await join("m", {
+  it("what is none of the node's doing does not count: callers that leave, requests that are wrong", async () => {
+    const node = await join("wrongs", {
       onStart: (start, agent) => {
         if (agent.starts.length > 1)
           agent.send({
@@ -199,34 +193,38 @@ describe("what is none of the node's doing", () => {
       method: "POST",
       signal: leaving.signal,
       headers: { authorization: `Bearer ${consumer.key}`, "content-type": "application/json" },
-      body: JSON.stringify({ model: "m", messages: [{ role: "user", content: "hi" }] }),
+      body: JSON.stringify({ model: "wrongs", messages: [{ role: "user", content: "hi" }] }),
     }).catch(() => null);
     await until(() => node.starts.length === 1, "it started");
     leaving.abort();
     await left;
     await node.frame(({ type }) => type === "attempt.cancel");
     node.fail(node.starts[0]!, "cancelled");
-    await ask("m", 3);
+    await ask("wrongs", 3);
     expect(await reputationOf(node)).toMatchObject({ reasons: [], newcomer: true });
     expect((await reputationOf(node)).score).toBeCloseTo(64, 1);
+  });
+
+  it("nobody learns of a node that is not there", async () => {
+    const { status } = await world.call("GET", "/api/v1/nodes/node_none/reputation");
+    expect(status).toBe(404);
   });
 });
 
 describe("a canary prompt", () => {
-  const canaries = { GFE_CANARY_INTERVAL: "1", GFE_FIRST_TOKEN_TIMEOUT_MS: "60000" };
+  beforeAll(() => begin({ GFE_CANARY_INTERVAL: "1" }));
+  afterAll(() => world.end());
 
   it("is passed by a node that answers, soon after it joined, costs nobody anything and makes no job", async () => {
-    await begin(canaries);
-    const node = await join("m");
+    const node = await join("passing");
     const passed = async () => partOf(await reputationOf(node), "audits").value > 0.8;
     await until(passed, "an audit passed");
     const { rows } = await world.pool.query("SELECT 1 FROM jobs UNION ALL SELECT 1 FROM ledger_holds");
     expect(rows).toEqual([]);
-    expect(node.starts[0]).toMatchObject({ kind: "chat", model: "m", body: { max_tokens: 32 } });
+    expect(node.starts[0]).toMatchObject({ kind: "chat", model: "passing", body: { max_tokens: 32 } });
   });
 
   it("that fails twice in a row costs an audit; once is forgiven", async () => {
-    await begin(canaries);
     const broken = await join("broken", { onStart: (start, agent) => agent.fail(start) });
     const weak = await join("weak", {
       onStart: (start, agent) => {
@@ -243,16 +241,8 @@ describe("a canary prompt", () => {
   });
 
   it("gives back the slot that it took", async () => {
-    await begin(canaries);
-    const node = await join("m", { slots: 1 });
+    const node = await join("slot", { slots: 1 });
     await until(() => node.starts.length >= 2, "two canaries came to the one slot");
-    await ask("m", 1);
-    expect((await reputationOf(node)).score).toBeGreaterThan(64);
+    expect(await ask("slot", 1)).toEqual([200]);
   });
-});
-
-it("nobody learns of a node that is not there", async () => {
-  await begin();
-  const { status } = await world.call("GET", "/api/v1/nodes/node_none/reputation");
-  expect(status).toBe(404);
 });

@@ -8,7 +8,7 @@
  * its caller a failed attempt moves to the next-best node inside the same hold; after that, the job ends and pays for
  * what was delivered. A job ends exactly once: the ledger resolves its hold once, and the ended row goes with it.
  */
-import { GfeError, newAttemptId, newJobId, type Usage } from "@gfe/protocol";
+import { type ErrorCode, GfeError, newAttemptId, newJobId, type Usage } from "@gfe/protocol";
 import type { Billing } from "../billing/billing.ts";
 import { type Bill, billOf, type Delivered, type Quote } from "../billing/quote.ts";
 import type { Wish } from "../market/match.ts";
@@ -17,6 +17,7 @@ import type { Offer } from "../market/registry.ts";
 import type { AttemptReport } from "../trust/attempt-facts.ts";
 import { checkedUsage } from "../trust/receipts.ts";
 import { type AttemptEnd, type AttemptTimeouts, runAttempt } from "./attempt.ts";
+import { type BreakerVerdict, createBreaker } from "./breaker.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { watchPauses } from "./flow.ts";
 import { Gate } from "./gate.ts";
@@ -94,6 +95,7 @@ interface Ending {
 
 export function createJobs(options: JobsOptions): Jobs {
   const { queue, billing, dispatcher, limits, nowMs, events } = options;
+  const breaker = createBreaker();
   let active = 0;
   let draining = false;
   /** One for each job that runs: the caller's hanging up, a refused hold and the end of a drain stop it alike. */
@@ -114,7 +116,10 @@ export function createJobs(options: JobsOptions): Jobs {
     if (callerSignal.aborted) onLeave();
     callerSignal.addEventListener("abort", onLeave, { once: true });
     try {
-      const wish = wishOf(request, options.isOffered);
+      const wish = {
+        ...wishOf(request, options.isOffered),
+        excluded: breaker.excluded(request.model, nowMs()),
+      };
       const waitedSinceMs = nowMs();
       const { priority } = request;
       const waitMs = priority === "batch" ? limits.batchWaitMs : limits.queueWaitMs;
@@ -212,7 +217,7 @@ export function createJobs(options: JobsOptions): Jobs {
     signal: AbortSignal,
     flow?: FlowControl,
   ): Promise<Ending> {
-    const excluded = new Set<string>();
+    const failing = new Set<string>();
     for (let lease = first; ; ) {
       const ending = await attemptOn(job, lease.offer, sink, signal, flow);
       lease.release();
@@ -221,7 +226,8 @@ export function createJobs(options: JobsOptions): Jobs {
       const empty = bytes === 0 && vectors === 0;
       const again = end.state === "failed" && end.retryable && empty && job.tried.length + 1 < ATTEMPTS_MAX;
       if (!again || draining || signal.aborted || nowMs() >= job.deadlineAtMs) return ending;
-      excluded.add(lease.offer.node.nodeId);
+      failing.add(lease.offer.node.nodeId);
+      const excluded = new Set([...failing, ...breaker.excluded(job.request.model, nowMs())]);
       const affordable = (offer: Offer) => quoteFor(job.request, offer).capMicro <= job.quote.capMicro;
       const next = queue.tryAcquire({ ...job.wish, excluded, affordable });
       if (!next) return ending;
@@ -251,6 +257,7 @@ export function createJobs(options: JobsOptions): Jobs {
     });
     const measured = options.began?.(offer, job.wish.outputTokens);
     const watched = watchPauses(flow);
+    breaker.began(node.nodeId, job.request.model, startedAtMs);
     const end = await runAttempt({
       dispatcher,
       nodeId: node.nodeId,
@@ -270,6 +277,7 @@ export function createJobs(options: JobsOptions): Jobs {
       nowMs,
     });
     measured?.(measureOf(end, startedAtMs, nowMs()));
+    breaker.ended(node.nodeId, job.request.model, verdictOf(end), nowMs());
     return { end, offer, quote, attemptId, startedAtMs, paused: watched.paused };
   }
 
@@ -340,6 +348,14 @@ export function createJobs(options: JobsOptions): Jobs {
       await withinMs(idle(), limits.receiptMs + SETTLE_WAIT_MS);
     },
   };
+}
+
+/** What speaks of a node's health, and not of the request, the caller or a moment's load. */
+const NODE_FAULTS: readonly ErrorCode[] = ["engine_failed", "node_lost", "first_token_timeout", "stalled"];
+
+function verdictOf({ state, error }: AttemptEnd): BreakerVerdict {
+  if (state === "done") return "succeeded";
+  return state === "failed" && error && NODE_FAULTS.includes(error.code) ? "failed" : "none";
 }
 
 /** What of an attempt's answer reached its caller: who asked for a whole one gets nothing of half of it. */

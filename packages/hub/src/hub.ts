@@ -44,6 +44,7 @@ import { explain } from "./market/explain.ts";
 import { createMatcher } from "./market/matcher.ts";
 import { createRegistry } from "./market/registry.ts";
 import { createPriceBook } from "./prices/price-book.ts";
+import { modelKey } from "./trust/attempt-facts.ts";
 import { startCanaries } from "./trust/canary.ts";
 import { createReputation } from "./trust/reputation.ts";
 import { deleteOldReputation } from "./trust/reputation-store.ts";
@@ -176,7 +177,11 @@ async function serve(
   const reputation = await createReputation({ pool, registry, nowMs, log });
   const billing = createBilling({ ledger, now: Date.now, random, log });
   const isOffered = (model: string) => registry.offers(model).length > 0;
-  const matcher = createMatcher({ random, nowMs });
+  const matcher = createMatcher({
+    random,
+    nowMs,
+    standingOf: ({ node, offer }) => reputation.standingOf(node.nodeId, modelKey(offer)),
+  });
   const bounds = { total: config.queueMax, perModel: config.queueModelMax };
   const queue = createSlotQueue({ registry, bounds, random, nowMs, choose: matcher.choose });
   const jobs = createJobs({

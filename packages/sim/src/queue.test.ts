@@ -56,7 +56,8 @@ it("nine light consumers are served before all but a few of a flood that came fi
   const statuses = (await Promise.all(answers)).map(({ status }) => status);
   clearInterval(answering);
   expect(new Set(statuses)).toEqual(new Set([200]));
-  expect(node.asked.lastIndexOf("light")).toBeLessThan(2 + 2 * 9);
+  // Taking turns with nine, and what an end gives back of its estimate; in order of arrival the last would be 44.
+  expect(node.asked.lastIndexOf("light")).toBeLessThan(2 + 3 * 9);
 }, 20_000);
 
 it("serves by service_tier and by the header, and refuses a priority that is none", async () => {

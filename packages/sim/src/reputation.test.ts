@@ -6,6 +6,8 @@ import { RogueAgent, type RogueOptions } from "./rogue-agent.ts";
 import { type Person, startWorld, until, type World } from "./world.ts";
 
 const JOBS = 12;
+/** A node that fails so often in a row is asked no more for a while. */
+const BREAKER_FAILURES = 5;
 const DIGEST = `sha256:${"a".repeat(64)}`;
 
 let world: World;
@@ -136,7 +138,7 @@ describe("without canary prompts", () => {
       const [good, bad] = [its.get("honest")!, its.get(what)!];
       expect(bad.score).toBeLessThan(good.score - 10);
       expect(bad.reasons[0]).toMatchObject({ reason });
-      expect(bad.reasons[0]!.weight).toBeGreaterThanOrEqual(JOBS / 2 - 0.1);
+      expect(bad.reasons[0]!.weight).toBeGreaterThanOrEqual(BREAKER_FAILURES - 0.1);
       expect(partOf(bad, part).value).toBeLessThan(partOf(good, part).value);
       expect(bad.raise.length).toBeGreaterThan(0);
     });

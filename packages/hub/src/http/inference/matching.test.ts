@@ -124,7 +124,7 @@ describe("explaining", () => {
       expected_price_micro: 50,
       running: 0,
       slots: 4,
-      newcomer: false,
+      newcomer: true,
     });
     expect(JSON.stringify(told)).not.toContain(providerEmail);
     expect(JSON.stringify(told)).not.toContain(providerId);

@@ -17,6 +17,7 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from "./db/embedded-post
 import { migrate } from "./db/migrate.ts";
 import { createPool } from "./db/pool.ts";
 import { makeDataDir } from "./db/postgres-binaries.ts";
+import { registerAnthropic } from "./http/anthropic/routes.ts";
 import { registerAuth } from "./http/auth-routes.ts";
 import { registerBatchApi } from "./http/batch/batch.ts";
 import { callerOf } from "./http/caller.ts";
@@ -284,6 +285,7 @@ async function serve(
       nowMs,
     };
     registerInference(scope, inference);
+    registerAnthropic(scope, inference);
     registerOllama(scope, inference);
     registerBatchApi(scope, { payerOf: inferencePayer, pool, deferred });
     registerRest(scope, {

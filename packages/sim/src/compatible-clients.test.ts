@@ -1,5 +1,6 @@
 /** Clients that speak OpenAI's API in their own way, against a whole system: AI SDK, OpenRouter's provider, LangChain. */
 
+import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { type Agent, createScriptedEngine, type Engine } from "@gfe/agent";
 import type { PriceWire } from "@gfe/protocol";
@@ -98,6 +99,10 @@ const sdkClients: [string, ModelOf][] = [
     "ai with @openrouter/ai-sdk-provider",
     (model, apiKey = consumer.key) =>
       createOpenRouter({ baseURL: base(), apiKey }).chat(model, { usage: { include: true } }),
+  ],
+  [
+    "ai with @ai-sdk/openai's chat",
+    (model, apiKey = consumer.key) => createOpenAI({ baseURL: base(), apiKey }).chat(model),
   ],
 ];
 

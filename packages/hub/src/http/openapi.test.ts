@@ -1,6 +1,7 @@
 import type { FastifyInstance, RouteOptions } from "fastify";
 import pino from "pino";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { registerAnthropic } from "./anthropic/routes.ts";
 import { registerAuth } from "./auth-routes.ts";
 import { registerBatchApi } from "./batch/batch.ts";
 import { registerForerunner } from "./forerunner.ts";
@@ -52,6 +53,7 @@ beforeAll(async () => {
   await app.register(async (scope) => {
     registerInference(scope, unused);
     registerBatchApi(scope, unused);
+    registerAnthropic(scope, unused);
     registerOllama(scope, unused);
     registerRest(scope, unused);
     registerForerunner(scope, unused);
@@ -167,10 +169,11 @@ describe("the document is of use", () => {
     for (const [name, { responses, tags }] of operations()) {
       const good = Object.entries(responses).find(([status]) => status.startsWith("2"))!;
       if (good[0] !== "204") expect(Object.keys(good[1].content ?? {}).length, name).toBeGreaterThan(0);
-      const [type, schema] = name.includes(" /v1/")
-        ? ["application/json", "OpenAiError"]
-        : tags?.[0] === "ollama"
-          ? ["application/json", "OllamaError"]
+      const byTag = { anthropic: "AnthropicError", ollama: "OllamaError" }[tags?.[0] ?? ""];
+      const [type, schema] = byTag
+        ? ["application/json", byTag]
+        : name.includes(" /v1/")
+          ? ["application/json", "OpenAiError"]
           : ["application/problem+json", "Problem"];
       expect(responses.default?.content).toEqual({
         [type]: { schema: { $ref: `#/components/schemas/${schema}` } },

@@ -27,6 +27,14 @@ const errorSchemas = {
       },
     },
   },
+  AnthropicError: {
+    type: "object",
+    required: ["type", "error"],
+    properties: {
+      type: { const: "error" },
+      error: { type: "object", required: ["type", "message"], properties: { type: text, message: text } },
+    },
+  },
   OllamaError: { type: "object", required: ["error"], properties: { error: text } },
   Problem: {
     type: "object",
@@ -73,7 +81,7 @@ interface Operation {
 
 const ERROR_NAMES: Record<Dialect["name"], keyof typeof errorSchemas> = {
   openai: "OpenAiError",
-  anthropic: "OpenAiError",
+  anthropic: "AnthropicError",
   ollama: "OllamaError",
   gfe: "Problem",
 };
@@ -98,7 +106,7 @@ export async function registerOpenApi(app: FastifyInstance, version: string): Pr
         title: "GPU For Everyone",
         version,
         description:
-          "OpenAI-compatible inference under /v1, Ollama's API under /api/chat and its like, our own REST under /api/v1, the forerunner's under /api/computing.",
+          "OpenAI-compatible inference under /v1, Anthropic's messages under /v1/messages, Ollama's API under /api/chat and its like, our own REST under /api/v1, the forerunner's under /api/computing.",
       },
       components: {
         securitySchemes: {

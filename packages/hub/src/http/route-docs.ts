@@ -5,6 +5,7 @@
 import { quoteSchema, usageSchema } from "@gfe/protocol";
 import { z } from "zod";
 import { NEEDS } from "../market/needs.ts";
+import { countTokensBodySchema, messagesBodySchema } from "./anthropic/schemas.ts";
 import { createBatchSchema } from "./batch/batches.ts";
 import { chatBodySchema, completionBodySchema, embeddingsBodySchema } from "./inference/schemas.ts";
 import {
@@ -104,6 +105,21 @@ const lines: Content = {
   description: "The answer as lines of JSON; with `stream: false`, as one object",
   content: { "application/x-ndjson": { schema: line }, "application/json": { schema: line } },
 };
+const anthropicMessage = z.object({
+  id: z.string(),
+  type: z.literal("message"),
+  role: z.literal("assistant"),
+  model: z.string(),
+  content: z.array(z.looseObject({ type: z.enum(["text", "thinking", "tool_use"]) })),
+  stop_reason: z.enum(["end_turn", "max_tokens", "tool_use", "refusal"]),
+  stop_sequence: z.null(),
+  usage: z.object({
+    input_tokens: z.int(),
+    cache_creation_input_tokens: z.int(),
+    cache_read_input_tokens: z.int(),
+    output_tokens: z.int(),
+  }),
+});
 const ollamaModels = z.object({
   models: z.array(z.looseObject({ name: z.string(), model: z.string(), digest: z.string() })),
 });
@@ -222,6 +238,22 @@ export const routeDocs: Record<string, RouteDoc> = {
   "GET /v1/batches": { response: { 200: listOf(batch) } },
   "GET /v1/batches/:id": { response: { 200: batch } },
   "POST /v1/batches/:id/cancel": { response: { 200: batch } },
+  "POST /v1/messages": {
+    body: messagesBodySchema,
+    response: {
+      200: {
+        description: "The message; with `stream` its events",
+        content: {
+          "application/json": { schema: anthropicMessage },
+          "text/event-stream": { schema: z.string() },
+        },
+      },
+    },
+  },
+  "POST /v1/messages/count_tokens": {
+    body: countTokensBodySchema,
+    response: { 200: z.object({ input_tokens: z.int() }) },
+  },
   "POST /api/chat": { body: ollamaChatSchema, response: { 200: lines } },
   "POST /api/generate": { body: ollamaGenerateSchema, response: { 200: lines } },
   "POST /api/embed": {

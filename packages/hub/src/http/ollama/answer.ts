@@ -5,6 +5,7 @@ import type { JobOutcome, JobStart } from "../../jobs/types.ts";
 import { gfeWire } from "../inference/answer.ts";
 import type { StreamedAnswer } from "../inference/serve.ts";
 import { StreamWriter } from "../inference/stream-writer.ts";
+import { argumentsOf } from "../inference/tool-arguments.ts";
 
 export interface OllamaHead {
   shape: "chat" | "generate";
@@ -112,19 +113,6 @@ export class ToolCalls {
       .filter(Boolean)
       .map(({ id, name, text }, index) => ({ id, function: { index, name, arguments: argumentsOf(text) } }));
   }
-}
-
-/** What is no JSON object (the model was cut off, or made a mistake) is handed on as it is, under `text`. */
-function argumentsOf(text: string): Record<string, unknown> {
-  if (text === "") return {};
-  try {
-    const parsed: unknown = JSON.parse(text);
-    if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed))
-      return parsed as Record<string, unknown>;
-  } catch {
-    // below
-  }
-  return { text };
 }
 
 /** What was said, without whether it is the end. */

@@ -29,6 +29,7 @@ import { registerOllama } from "./http/ollama/routes.ts";
 import { registerOpenApi } from "./http/openapi.ts";
 import { type Metrics, registerOps } from "./http/ops.ts";
 import { createRateLimiter, isLimited } from "./http/rate-limit.ts";
+import { registerResponses } from "./http/responses/routes.ts";
 import { registerRest } from "./http/rest/rest.ts";
 import { createServer } from "./http/server.ts";
 import { registerWeb } from "./http/web.ts";
@@ -285,6 +286,7 @@ async function serve(
       nowMs,
     };
     registerInference(scope, inference);
+    registerResponses(scope, inference);
     registerAnthropic(scope, inference);
     registerOllama(scope, inference);
     registerBatchApi(scope, { payerOf: inferencePayer, pool, deferred });

@@ -9,6 +9,7 @@ import { registerInference } from "./inference/routes.ts";
 import { registerOllama } from "./ollama/routes.ts";
 import { registerOpenApi } from "./openapi.ts";
 import { registerOps } from "./ops.ts";
+import { registerResponses } from "./responses/routes.ts";
 import { registerRest } from "./rest/rest.ts";
 import { routeDocs } from "./route-docs.ts";
 import { createServer } from "./server.ts";
@@ -53,6 +54,7 @@ beforeAll(async () => {
   await app.register(async (scope) => {
     registerInference(scope, unused);
     registerBatchApi(scope, unused);
+    registerResponses(scope, unused);
     registerAnthropic(scope, unused);
     registerOllama(scope, unused);
     registerRest(scope, unused);

@@ -15,6 +15,7 @@ import {
   ollamaGenerateSchema,
   ollamaShowSchema,
 } from "./ollama/schemas.ts";
+import { responsesBodySchema } from "./responses/schemas.ts";
 
 type Content = { description: string; content: Record<string, { schema: z.ZodType }> };
 export interface RouteDoc {
@@ -105,6 +106,15 @@ const lines: Content = {
   description: "The answer as lines of JSON; with `stream: false`, as one object",
   content: { "application/x-ndjson": { schema: line }, "application/json": { schema: line } },
 };
+const response = z.looseObject({
+  id: z.string(),
+  object: z.literal("response"),
+  created_at: z.int(),
+  status: z.enum(["completed", "incomplete"]),
+  model: z.string(),
+  output: z.array(z.looseObject({ id: z.string(), type: z.enum(["message", "reasoning", "function_call"]) })),
+  usage: z.looseObject({ input_tokens: z.int(), output_tokens: z.int(), total_tokens: z.int() }),
+});
 const anthropicMessage = z.object({
   id: z.string(),
   type: z.literal("message"),
@@ -238,6 +248,18 @@ export const routeDocs: Record<string, RouteDoc> = {
   "GET /v1/batches": { response: { 200: listOf(batch) } },
   "GET /v1/batches/:id": { response: { 200: batch } },
   "POST /v1/batches/:id/cancel": { response: { 200: batch } },
+  "POST /v1/responses": {
+    body: responsesBodySchema,
+    response: {
+      200: {
+        description: "The response; with `stream` its events",
+        content: {
+          "application/json": { schema: response },
+          "text/event-stream": { schema: z.string() },
+        },
+      },
+    },
+  },
   "POST /v1/messages": {
     body: messagesBodySchema,
     response: {

@@ -121,6 +121,27 @@ describe("what a job costs", () => {
     await agent.stop();
   });
 
+  it("is less for a batch where its provider says so, asked at once or submitted", async () => {
+    const node = await RogueAgent.join({
+      ...{ hubUrl: world.hub.url, token: provider.agentToken, model: "patient" },
+      price: { ...perToken(0), per_request: "2000000", batch_discount: 50 },
+    });
+    const { body: usual } = await ask("patient");
+    expect([usual.x_gfe.cost_micro, usual.x_gfe.quote.discount_percent]).toEqual(["2000000", 0]);
+    const flex = { ...bodyOf("patient"), service_tier: "flex" };
+    const { body } = await world.call("POST", "/v1/chat/completions", { as: consumer, body: flex });
+    expect([body.x_gfe.cost_micro, body.x_gfe.quote.discount_percent]).toEqual(["1000000", 50]);
+    const { body: submitted } = await world.call("POST", "/api/v1/jobs", {
+      as: consumer,
+      body: { body: bodyOf("patient"), priority: "batch" },
+    });
+    const path = `/api/v1/jobs/${submitted.job.id}`;
+    const told = async () => (await world.call("GET", path, { as: consumer })).body;
+    await until(async () => (await told()).ended_at !== null, "the job ends");
+    expect(await told()).toMatchObject({ cost_micro: "1000000", quote: { discount_percent: 50 } });
+    await node.leave();
+  });
+
   it("is the minimum for a short answer, which was held", async () => {
     const node = await RogueAgent.join({
       ...{ hubUrl: world.hub.url, token: provider.agentToken, model: "least" },

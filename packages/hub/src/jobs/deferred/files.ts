@@ -82,7 +82,7 @@ export class FileWriter {
     await this.#flush();
     const { rows } = await this.#db.query(
       `UPDATE files SET ready = true, bytes = $2, filename = coalesce($3, filename),
-         expires_at = now() + least($4::integer, ${FILE_DAYS} * 86400) * interval '1 second'
+         expires_at = created_at + least($4::integer, ${FILE_DAYS} * 86400) * interval '1 second'
        WHERE id = $1 RETURNING *`,
       [this.id, this.bytes, filename ?? null, seconds],
     );

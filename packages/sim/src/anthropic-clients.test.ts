@@ -1,298 +1,344 @@
-/** Clients that speak Anthropic's API, against a whole system: Anthropic's own SDK and the AI SDK's provider. */
+/** Clients of Anthropic's API against a whole system: the official one, and AI SDK's provider. */
 import { createAnthropic } from "@ai-sdk/anthropic";
 import Anthropic from "@anthropic-ai/sdk";
-import { type Agent, createScriptedEngine, type Engine } from "@gfe/agent";
-import type { PriceWire } from "@gfe/protocol";
 import { APICallError, generateText, jsonSchema, streamText, tool } from "ai";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { joinAgent, memoryHost } from "./agents.ts";
-import { type Person, startWorld, until, type World } from "./world.ts";
+import { CITIES, CREDIT, type DialectWorld, startDialectWorld, WORDS } from "./dialect-world.ts";
 
-const CREDIT = 1_000_000n;
-const PER_TOKEN: PriceWire = {
-  per_request: "0",
-  per_million_input: "0",
-  per_million_output: "1000000000000",
-};
-const WORDS = ["Once", " upon", " a", " time"];
-const SCHEMA = { type: "object" as const, properties: { city: { type: "string" } }, required: ["city"] };
-const WEATHER = { name: "weather", description: "Tells the weather", input_schema: SCHEMA };
-
-let world: World;
-let agent: Agent;
-let consumer: Person;
-let aborted = 0;
-let heard: Record<string, unknown> = {};
-
-/** Thinks, says a word and calls a tool twice, with the pieces of both calls mixed. */
-const caller: Engine = {
-  kind: "scripted",
-  label: "calls tools",
-  models: async () => [
-    {
-      name: "tools",
-      contextLength: 8192,
-      capabilities: ["chat", "tools", "vision", "reasoning", "json_schema"],
-      slots: 4,
-    },
-  ],
-  async run({ body }, sink) {
-    heard = body;
-    sink.reasoning("Two cities.");
-    sink.text("Well:");
-    for (const index of [0, 1])
-      sink.choice({
-        index: 0,
-        tool_calls: [
-          { index, id: `call_${index}`, type: "function", function: { name: "weather", arguments: "" } },
-        ],
-      });
-    for (const [index, text] of [
-      [0, '{"city":'],
-      [1, '{"city":"R'],
-      [0, '"Bern"}'],
-      [1, 'ome"}'],
-    ] as const)
-      sink.choice({ index: 0, tool_calls: [{ index, function: { arguments: text } }] });
-    return {
-      type: "done",
-      finish: ["tool_calls"],
-      usage: { inputTokens: 9, cachedInputTokens: 4, outputTokens: 7 },
-    };
-  },
-};
-
+let of: DialectWorld;
+let client: Anthropic;
 beforeAll(async () => {
-  world = await startWorld({ GFE_SIGNUP_CREDITS: "10000", GFE_QUEUE_WAIT_MS: "300" });
-  const provider = await world.person("provider");
-  consumer = await world.person("consumer");
-  const host = memoryHost();
-  const engines = [
-    createScriptedEngine(host, { models: [{ name: "words" }, { name: "dear" }], text: WORDS }),
-    createScriptedEngine(host, {
-      models: [{ name: "slow" }],
-      deltas: 500,
-      paceMs: 20,
-      onAborted: () => aborted++,
-    }),
-    createScriptedEngine(host, { models: [{ name: "broken" }], failure: { type: "break", afterDeltas: 3 } }),
-    caller,
-  ];
-  const dear = { ...PER_TOKEN, per_request: String(20_000n * CREDIT), per_million_output: "0" };
-  const prices = { default: PER_TOKEN, byModel: { dear } };
-  agent = await joinAgent(engines, { hubUrl: world.hub.url, token: provider.agentToken, prices });
+  of = await startDialectWorld();
+  client = clientOf(of.consumer.key);
 });
-afterAll(async () => {
-  await agent?.stop();
-  await world?.end();
-});
+afterAll(() => of?.stop());
 
-const sdk = (apiKey = consumer.key) => new Anthropic({ baseURL: world.hub.url, apiKey, maxRetries: 0 });
-const ask = (model: string): Anthropic.MessageCreateParamsNonStreaming => ({
-  model,
-  max_tokens: 100,
-  messages: [{ role: "user", content: "Tell me" }],
-});
+const clientOf = (apiKey: string) =>
+  new Anthropic({ apiKey, baseURL: of.world.hub.url, maxRetries: 0, timeout: 20_000 });
+const hello = { max_tokens: 100, messages: [{ role: "user" as const, content: "Hello" }] };
+const CITY = { type: "object" as const, properties: { city: { type: "string" } }, required: ["city"] };
+const weather = { name: "weather", description: "tells it", input_schema: CITY };
+const PNG =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==";
 
-describe("Anthropic's SDK", () => {
-  it("reads a whole message, with its usage", async () => {
-    const message = await sdk().messages.create({ ...ask("words"), system: "Be brief" });
-    expect(message).toMatchObject({
+async function eventsOf<T>(stream: AsyncIterable<T>): Promise<T[]> {
+  const events: T[] = [];
+  for await (const event of stream) events.push(event);
+  return events;
+}
+
+describe("@anthropic-ai/sdk", () => {
+  it("a whole message says what it used and cost", async () => {
+    const before = await of.world.available(of.consumer);
+    const { data, response, request_id } = await client.messages
+      .create({ ...hello, model: "words" })
+      .withResponse();
+    expect(data).toMatchObject({
+      id: expect.stringMatching(/^msg_/),
       type: "message",
       role: "assistant",
       model: "words",
       content: [{ type: "text", text: WORDS.join("") }],
       stop_reason: "end_turn",
-      usage: { output_tokens: WORDS.length },
+      stop_sequence: null,
+      usage: { output_tokens: 4, cache_read_input_tokens: 0 },
     });
-    expect(message.id).toMatch(/^msg_/);
+    expect(request_id).toMatch(/^req_/);
+    expect(response.headers.get("x-gfe-cost")).toBe(String(4n * CREDIT));
+    expect(await of.spentSince(before)).toBe(4n * CREDIT);
   });
 
-  it("streams a message whose pieces are those of the whole", async () => {
-    const pieces: string[] = [];
-    const stream = sdk()
-      .messages.stream(ask("words"))
-      .on("text", (piece) => pieces.push(piece));
-    const message = await stream.finalMessage();
-    expect(pieces.join("")).toBe(WORDS.join(""));
-    expect(message).toMatchObject({
-      content: [{ type: "text", text: WORDS.join("") }],
-      stop_reason: "end_turn",
-      usage: { output_tokens: WORDS.length },
+  it("a stream has Anthropic's events in Anthropic's order", async () => {
+    const { data, response } = await client.messages
+      .create({ ...hello, model: "words", max_tokens: 3, stream: true })
+      .withResponse();
+    const events = await eventsOf(data);
+    expect(events.map(({ type }) => type)).toEqual([
+      "message_start",
+      "content_block_start",
+      ...WORDS.slice(0, 3).map(() => "content_block_delta"),
+      "content_block_stop",
+      "message_delta",
+      "message_stop",
+    ]);
+    expect(events[0]).toMatchObject({ message: { content: [], stop_reason: null, model: "words" } });
+    expect(events.at(-2)).toMatchObject({
+      delta: { stop_reason: "max_tokens", stop_sequence: null },
+      usage: { output_tokens: 3 },
     });
+    expect(response.headers.get("x-gfe-job")).toMatch(/^job_/);
+    expect(response.headers.get("request-id")).toMatch(/^req_/);
   });
 
-  it("is cut at max_tokens and told so", async () => {
-    expect((await sdk().messages.create({ ...ask("words"), max_tokens: 2 })).stop_reason).toBe("max_tokens");
+  it("the client's own helper puts a stream together to what the whole message says", async () => {
+    const request = { ...hello, model: "words" };
+    const whole = await client.messages.create(request);
+    const streamed = await client.messages.stream(request).finalMessage();
+    expect(streamed.content).toMatchObject(whole.content);
+    expect([streamed.stop_reason, streamed.usage]).toEqual([whole.stop_reason, whole.usage]);
   });
 
-  const CALLS = [
-    { type: "tool_use", id: "call_0", name: "weather", input: { city: "Bern" } },
-    { type: "tool_use", id: "call_1", name: "weather", input: { city: "Rome" } },
-  ];
-  it.each(["whole", "streamed"])("has thought, text and parallel tools, %s", async (how) => {
-    const body = {
-      ...ask("tools"),
-      tools: [WEATHER],
-      thinking: { type: "enabled" as const, budget_tokens: 2000 },
+  it("parallel tool calls arrive one after the other though the engine mixes them, and results go back", async () => {
+    const request = { ...hello, model: "tools", tools: [weather] };
+    const uses = CITIES.map((input, at) => ({ type: "tool_use", id: `call_${at}`, name: "weather", input }));
+    const whole = await client.messages.create(request);
+    expect(whole).toMatchObject({ stop_reason: "tool_use", content: uses });
+    const stream = client.messages.stream(request);
+    const open: number[] = [];
+    stream.on("streamEvent", (event) => {
+      if (event.type === "content_block_start") expect(open.push(event.index)).toBe(1);
+      if (event.type === "content_block_stop") expect(open.pop()).toBe(event.index);
+    });
+    const final = await stream.finalMessage();
+    expect(final).toMatchObject({ stop_reason: "tool_use", content: uses });
+
+    const answered = await client.messages.create({
+      ...request,
+      messages: [
+        ...request.messages,
+        { role: "assistant", content: final.content },
+        {
+          role: "user",
+          content: uses.map(({ id }) => ({ type: "tool_result", tool_use_id: id, content: "rain" })),
+        },
+      ],
+    });
+    expect(answered).toMatchObject({ stop_reason: "end_turn", content: [{ text: WORDS.join("") }] });
+    expect(answered.usage).toMatchObject({ input_tokens: 12, cache_read_input_tokens: 8, output_tokens: 4 });
+    const messages = of.asked().messages as { role: string }[];
+    expect(messages.map(({ role }) => role)).toEqual(["user", "assistant", "tool", "tool"]);
+  });
+
+  it("thoughts are thinking blocks, streamed too, and go back to the model", async () => {
+    const request = {
+      ...hello,
+      model: "thinks",
+      thinking: { type: "enabled", budget_tokens: 2048 } as const,
     };
-    const message =
-      how === "whole" ? await sdk().messages.create(body) : await sdk().messages.stream(body).finalMessage();
-    expect(message).toMatchObject({
-      content: [{ type: "thinking", thinking: "Two cities." }, { type: "text", text: "Well:" }, ...CALLS],
-      stop_reason: "tool_use",
-      usage: { input_tokens: 5, cache_read_input_tokens: 4, output_tokens: 7 },
-    });
-    expect(heard).toMatchObject({ reasoning_effort: "low", tools: [{ function: { name: "weather" } }] });
+    const content = [
+      { type: "thinking", thinking: "Let me think." },
+      { type: "text", text: WORDS.join("") },
+    ];
+    const whole = await client.messages.create(request);
+    expect(whole.content).toMatchObject(content);
+    expect(of.asked().reasoning_effort).toBe("low");
+    const streamed = await client.messages.stream(request).finalMessage();
+    expect(streamed.content).toEqual(whole.content);
+    const messages = [
+      ...hello.messages,
+      { role: "assistant" as const, content: whole.content },
+      ...hello.messages,
+    ];
+    await client.messages.create({ ...request, messages });
+    expect(of.asked().messages).toMatchObject([{}, { reasoning_content: "Let me think." }, {}]);
   });
 
-  it("sends results of tools, images and its own last words in the engine's words", async () => {
-    await sdk().messages.create({
-      ...ask("tools"),
-      system: [{ type: "text", text: "Be brief", cache_control: { type: "ephemeral" } }],
-      tools: [WEATHER],
-      tool_choice: { type: "tool", name: "weather", disable_parallel_tool_use: true },
-      stop_sequences: ["END"],
+  it("thoughts are left out where they are not to be shown", async () => {
+    const thinking = { type: "adaptive", display: "omitted" } as const;
+    const request = { ...hello, model: "thinks", thinking };
+    const shown = [{ type: "text", text: WORDS.join("") }];
+    expect((await client.messages.create(request)).content).toEqual(shown);
+    expect((await client.messages.stream(request).finalMessage()).content).toEqual(shown);
+  });
+
+  it("images reach the engine", async () => {
+    const source = { type: "base64", media_type: "image/png", data: PNG } as const;
+    await client.messages.create({
+      ...hello,
+      model: "tools",
       messages: [
-        { role: "user", content: "Bern?" },
-        {
-          role: "assistant",
-          content: [{ type: "tool_use", id: "c", name: "weather", input: { city: "Bern" } }],
-        },
         {
           role: "user",
           content: [
-            { type: "tool_result", tool_use_id: "c", content: "no signal", is_error: true },
-            { type: "image", source: { type: "base64", media_type: "image/png", data: "aGk=" } },
-            { type: "text", text: "And this?" },
+            { type: "image", source },
+            { type: "text", text: "What?" },
           ],
         },
       ],
     });
-    expect(heard).toMatchObject({
-      stop: ["END"],
-      tool_choice: { type: "function", function: { name: "weather" } },
-      parallel_tool_calls: false,
-      messages: [
-        { role: "system", content: "Be brief" },
-        { role: "user", content: "Bern?" },
-        {
-          role: "assistant",
-          tool_calls: [{ id: "c", function: { name: "weather", arguments: '{"city":"Bern"}' } }],
-        },
-        { role: "tool", tool_call_id: "c", content: "Error: no signal" },
-        {
-          role: "user",
-          content: [
-            { type: "image_url", image_url: { url: "data:image/png;base64,aGk=" } },
-            { type: "text", text: "And this?" },
-          ],
-        },
-      ],
-    });
+    expect(of.asked().messages).toMatchObject([
+      { content: [{ image_url: { url: `data:image/png;base64,${PNG}` } }, { text: "What?" }] },
+    ]);
   });
 
-  it("counts tokens by an estimate that costs nothing", async () => {
-    const before = await world.available(consumer);
-    const { messages } = ask("words");
-    const { input_tokens } = await sdk().messages.countTokens({
+  it("tokens are counted without a charge: an estimate by the prompt's bytes", async () => {
+    const before = await of.world.available(of.consumer);
+    const counted = await client.messages.countTokens({
       model: "words",
-      messages,
-      system: "x".repeat(400),
+      system: "x".repeat(395),
+      messages: hello.messages,
     });
-    expect(input_tokens).toBe(Math.ceil((400 + "Tell me".length) / 4));
-    expect(await world.available(consumer)).toBe(before);
+    expect(counted).toEqual({ input_tokens: 100 });
+    expect(await of.spentSince(before)).toBe(0n);
   });
 
-  it.each([
+  it("models are listed in Anthropic's shape", async () => {
+    const models = await eventsOf(client.models.list());
+    expect(models.map(({ id }) => id)).toEqual(["broken", "dear", "slow", "thinks", "tools", "words"]);
+    expect(await client.models.retrieve("words")).toMatchObject({ type: "model", display_name: "words" });
+  });
+
+  it("a Bearer token is as good as x-api-key, and any version of the API is taken", async () => {
+    const bearer = new Anthropic({ authToken: of.consumer.key, apiKey: null, baseURL: of.world.hub.url });
+    const answer = await bearer.messages.create(
+      { ...hello, model: "words" },
+      { headers: { "anthropic-version": "2099-01-01" } },
+    );
+    expect(answer.stop_reason).toBe("end_turn");
+  });
+
+  type Kind = new (...args: never[]) => Error;
+  it.each<[string, string, object, Kind, object]>([
+    ["a model that nobody offers", "nobody", {}, Anthropic.NotFoundError, { type: "not_found_error" }],
+    ["more than the credit", "dear", {}, Anthropic.APIError, { status: 402, type: "billing_error" }],
+    ["tools that no node has", "words", { tools: [weather] }, Anthropic.BadRequestError, { status: 400 }],
     [
-      "a key that is none",
-      () => sdk("gfe_sk_none").messages.create(ask("words")),
-      401,
-      "authentication_error",
+      "thinking that no node does",
+      "words",
+      { thinking: { type: "enabled", budget_tokens: 1024 } },
+      Anthropic.BadRequestError,
+      { message: expect.stringContaining("thinking: ") },
     ],
-    ["a price above the balance", () => sdk().messages.create(ask("dear")), 402, "billing_error"],
-    ["a model that nobody offers", () => sdk().messages.create(ask("none")), 404, "not_found_error"],
     [
-      "what no node can do",
-      () => sdk().messages.create({ ...ask("words"), tools: [WEATHER] }),
-      400,
-      "invalid_request_error",
+      "an unknown field",
+      "words",
+      { mcp_servers: [] },
+      Anthropic.BadRequestError,
+      { type: "invalid_request_error", message: expect.stringContaining("mcp_servers") },
     ],
-  ] as const)("raises its own error for %s", async (_what, call, status, type) => {
-    const error = await call().catch((thrown: unknown) => thrown);
+  ])(
+    "%s: refused in Anthropic's words, streamed or not, and costs nothing",
+    async (_what, model, more, kind, fields) => {
+      const before = await of.world.available(of.consumer);
+      for (const stream of [false, true]) {
+        const error = await client.messages
+          .create({ ...hello, model, stream, ...more })
+          .catch((thrown) => thrown);
+        expect(error).toBeInstanceOf(kind);
+        expect(error).toMatchObject(fields);
+        expect(error.error).toMatchObject({ type: "error", error: { message: expect.any(String) } });
+      }
+      expect(await of.spentSince(before)).toBe(0n);
+    },
+  );
+
+  it("a bad key is an authentication error", async () => {
+    const error = await clientOf("gfe_sk_wrong")
+      .messages.create({ ...hello, model: "words" })
+      .catch((thrown) => thrown);
+    expect(error).toBeInstanceOf(Anthropic.AuthenticationError);
+  });
+
+  it("a stream that breaks raises an error after what was said, and costs that", async () => {
+    const before = await of.world.available(of.consumer);
+    const seen: string[] = [];
+    const error = await (async () => {
+      for await (const event of await client.messages.create({ ...hello, model: "broken", stream: true }))
+        if (event.type === "content_block_delta") seen.push(event.type);
+    })().catch((thrown) => thrown);
     expect(error).toBeInstanceOf(Anthropic.APIError);
-    expect(error).toMatchObject({ status, error: { type: "error", error: { type } } });
+    expect(error).toMatchObject({ type: "api_error" });
+    expect(seen).toHaveLength(3);
+    expect(await of.spentSince(before)).toBe(3n * CREDIT);
   });
 
-  it.each([
-    ["a role that is none", { messages: [{ role: "system", content: "hi" }] }, "messages[0].role"],
-    ["no bound on tokens", { max_tokens: undefined }, "max_tokens"],
-    ["a tool of Anthropic's own", { tools: [{ type: "web_search_20250305", name: "web" }] }, "tools[0].type"],
-    ["an unknown field", { container: "x" }, "container"],
-  ])("is refused %s by name, before it costs anything", async (_what, change, named) => {
-    const { status, body } = await world.call("POST", "/v1/messages", {
-      as: consumer,
-      body: { ...ask("words"), ...change },
-    });
-    expect([status, body.error.type]).toEqual([400, "invalid_request_error"]);
-    expect(body.error.message).toContain(named);
-  });
-
-  it("raises an error for a stream that breaks", async () => {
-    const stream = sdk().messages.stream(ask("broken"));
-    await expect(stream.finalMessage()).rejects.toThrow(/engine failed/i);
-  });
-
-  it("aborts the engine when it hangs up, and pays for what came", async () => {
-    const before = await world.available(consumer);
-    const stream = sdk().messages.stream({ ...ask("slow"), max_tokens: 500 });
-    await new Promise<void>((resolve) => stream.once("text", () => resolve()));
-    const abortedBefore = aborted;
-    stream.abort();
-    await stream.done().catch(() => {});
-    await until(() => aborted === abortedBefore + 1, "the engine is told");
-    await until(async () => (await world.ledger.openHolds()).length === 0, "the hold is resolved");
-    const spent = before - (await world.available(consumer));
-    expect(spent > 0n && spent < 100n * CREDIT).toBe(true);
-  });
+  it("an abort stops the engine and costs what was delivered", () =>
+    of.expectAborted(async () => {
+      const stream = await client.messages.create({ ...hello, model: "slow", max_tokens: 400, stream: true });
+      let received = 0;
+      for await (const { type } of stream)
+        if (type === "content_block_delta" && ++received === 5) stream.controller.abort();
+      return received;
+    }));
 });
 
-describe("the AI SDK", () => {
-  const provider = (apiKey = consumer.key) => createAnthropic({ baseURL: `${world.hub.url}/v1`, apiKey });
-  const weather = tool({ description: "Tells the weather", inputSchema: jsonSchema(SCHEMA) });
+describe("ai with @ai-sdk/anthropic", () => {
+  const modelOf = (model: string, apiKey = of.consumer.key) =>
+    createAnthropic({ baseURL: `${of.world.hub.url}/v1`, apiKey })(model);
+  const asked = { prompt: "Hello", maxRetries: 0 } as const;
+  const tools = {
+    weather: tool({ description: "tells it", inputSchema: jsonSchema<{ city: string }>(CITY) }),
+  };
 
-  it("streams text, with its usage", async () => {
-    const result = streamText({ model: provider()("words"), prompt: "Tell me", maxOutputTokens: 100 });
-    const pieces: string[] = [];
-    for await (const piece of result.textStream) pieces.push(piece);
-    expect(pieces.join("")).toBe(WORDS.join(""));
-    expect((await result.usage).outputTokens).toBe(WORDS.length);
-    expect(await result.finishReason).toBe("stop");
+  it("whole and streamed say the same, with the usage that was paid", async () => {
+    const before = await of.world.available(of.consumer);
+    const whole = await generateText({ ...asked, model: modelOf("words") });
+    expect(whole).toMatchObject({ text: WORDS.join(""), finishReason: "stop", usage: { outputTokens: 4 } });
+    const streamed = streamText({ ...asked, model: modelOf("words"), maxOutputTokens: 3 });
+    expect(await streamed.text).toBe(WORDS.slice(0, 3).join(""));
+    expect(await streamed.finishReason).toBe("length");
+    expect(await streamed.usage).toMatchObject({ inputTokens: whole.usage.inputTokens, outputTokens: 3 });
+    expect(await of.spentSince(before)).toBe(7n * CREDIT);
   });
 
-  it("has parallel calls of tools from a stream", async () => {
-    const result = streamText({
-      model: provider()("tools"),
-      prompt: "Tell me",
-      maxOutputTokens: 100,
-      tools: { weather },
+  it("tools are called, answered and talked about, streamed or not", async () => {
+    const calls = CITIES.map((input) => ({ toolName: "weather", input }));
+    const request = { ...asked, model: modelOf("tools"), tools };
+    expect(await generateText(request)).toMatchObject({ finishReason: "tool-calls", toolCalls: calls });
+    const streamed = streamText(request);
+    expect(await streamed.toolCalls).toMatchObject(calls);
+    const before = { role: "user", content: "Hello" } as const;
+    const results = (await streamed.toolCalls).map(({ toolCallId, toolName }) => ({
+      type: "tool-result" as const,
+      toolCallId,
+      toolName,
+      output: { type: "text" as const, value: "rain" },
+    }));
+    const { prompt: _prompt, ...again } = request;
+    const answered = await generateText({
+      ...again,
+      messages: [before, ...(await streamed.response).messages, { role: "tool", content: results }],
     });
-    await result.consumeStream();
-    expect((await result.toolCalls).map(({ toolName, input }) => [toolName, input])).toEqual([
-      ["weather", { city: "Bern" }],
-      ["weather", { city: "Rome" }],
-    ]);
-    expect(await result.finishReason).toBe("tool-calls");
+    expect(answered).toMatchObject({ text: WORDS.join(""), finishReason: "stop" });
   });
 
-  it("raises a status for what is refused", async () => {
-    const error = await generateText({
-      model: provider("gfe_sk_none")("words"),
-      prompt: "Tell me",
-      maxOutputTokens: 100,
-      maxRetries: 0,
-    }).catch((thrown: unknown) => thrown);
-    expect(APICallError.isInstance(error) && error.statusCode).toBe(401);
+  it("thoughts are reasoning", async () => {
+    const request = {
+      ...asked,
+      model: modelOf("thinks"),
+      providerOptions: { anthropic: { thinking: { type: "enabled", budgetTokens: 1024 } } },
+    };
+    expect(await generateText(request)).toMatchObject({
+      reasoningText: "Let me think.",
+      text: WORDS.join(""),
+    });
+    expect(await streamText(request).reasoningText).toBe("Let me think.");
   });
+
+  it.each<[string, string, object, number, string]>([
+    ["a model that nobody offers", "nobody", {}, 404, "nobody"],
+    ["more than the credit", "dear", {}, 402, "credit"],
+    ["tools that no node has", "words", { tools }, 400, "tools"],
+  ])("%s is an error with its status, and no retry", async (_what, model, more, statusCode, words) => {
+    const error = await generateText({ ...asked, model: modelOf(model), ...more }).catch((thrown) => thrown);
+    expect(APICallError.isInstance(error)).toBe(true);
+    expect(error).toMatchObject({ statusCode, isRetryable: false, message: expect.stringContaining(words) });
+  });
+
+  it("a bad key is a 401", async () => {
+    const error = await generateText({ ...asked, model: modelOf("words", "gfe_sk_wrong") }).catch((e) => e);
+    expect(error).toMatchObject({ statusCode: 401, isRetryable: false });
+  });
+
+  it("a stream that breaks reports its error after what was said", async () => {
+    const errors: unknown[] = [];
+    const streamed = streamText({
+      ...asked,
+      model: modelOf("broken"),
+      onError: ({ error }) => void errors.push(error),
+    });
+    const seen: string[] = [];
+    for await (const part of streamed.fullStream) if (part.type === "text-delta") seen.push(part.text);
+    expect([seen.length, errors.length]).toEqual([3, 1]);
+  });
+
+  it("an abort stops the engine and costs what was delivered", () =>
+    of.expectAborted(async () => {
+      const controller = new AbortController();
+      const streamed = streamText({ ...asked, model: modelOf("slow"), abortSignal: controller.signal });
+      let received = 0;
+      for await (const part of streamed.fullStream)
+        if (part.type === "text-delta" && ++received === 5) controller.abort();
+      return received;
+    }));
 });

@@ -129,6 +129,7 @@ const anthropicMessage = z.object({
     cache_read_input_tokens: z.int(),
     output_tokens: z.int(),
   }),
+  x_gfe: paid,
 });
 const ollamaModels = z.object({
   models: z.array(z.looseObject({ name: z.string(), model: z.string(), digest: z.string() })),
@@ -274,7 +275,7 @@ export const routeDocs: Record<string, RouteDoc> = {
   },
   "POST /v1/messages/count_tokens": {
     body: countTokensBodySchema,
-    response: { 200: z.object({ input_tokens: z.int() }) },
+    response: { 200: z.object({ input_tokens: z.int().describe("An estimate: a quarter of the bytes") }) },
   },
   "POST /api/chat": { body: ollamaChatSchema, response: { 200: lines } },
   "POST /api/generate": { body: ollamaGenerateSchema, response: { 200: lines } },

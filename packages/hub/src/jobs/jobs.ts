@@ -24,7 +24,7 @@ import { Gate } from "./gate.ts";
 import { measureOf } from "./measured.ts";
 import { type EndedAttempt, endedRider, runningRider } from "./records.ts";
 import type { Lease, SlotQueue } from "./slot-queue.ts";
-import { engineBody, isShortWhole, quoteFor, wishOf } from "./terms.ts";
+import { engineBody, inputTokensEstimate, isShortWhole, quoteFor, wishOf } from "./terms.ts";
 import type { FlowControl, JobOutcome, JobRequest, JobSink, Jobs } from "./types.ts";
 
 /** Nodes that one job may try. */
@@ -294,7 +294,7 @@ export function createJobs(options: JobsOptions): Jobs {
       ending: end.state === "failed" ? "broken" : "complete",
       delivered: reached(job, end),
       claimed,
-      inputTokensEstimate: Math.ceil(job.request.inputBytes / 4),
+      inputTokensEstimate: inputTokensEstimate(job.request),
       feeBasisPoints: options.feeBasisPoints,
     });
     const outcome = outcomeOf(job, ending, bill);

@@ -17,6 +17,10 @@ export const DEFAULT_OUTPUT_TOKENS = 4096;
 export const WHOLE_TOKENS_MAX = 64;
 export const WHOLE_FIRST_TOKEN_MS_MIN = 60_000;
 
+/** Tokens of a prompt that nobody counted: a quarter of its bytes. What a job without a receipt is billed for. */
+export const inputTokensEstimate = ({ inputBytes }: Pick<JobRequest, "inputBytes">): number =>
+  Math.ceil(inputBytes / 4);
+
 /** `isOffered`: whether a model or alias of that name is offered; else a suffix of the name steers. */
 export function wishOf(request: JobRequest, isOffered: (name: string) => boolean = () => true): Wish {
   const { steering, body } = request;
@@ -28,7 +32,7 @@ export function wishOf(request: JobRequest, isOffered: (name: string) => boolean
     needs: steering?.requireParameters && body.seed != null ? [...request.needs, "seed"] : request.needs,
     // A token is rarely longer than 8 bytes: what cannot fit by that measure is refused before it costs anything.
     contextTokensMin: Math.ceil(request.inputBytes / 8),
-    inputTokens: Math.ceil(request.inputBytes / 4),
+    inputTokens: inputTokensEstimate(request),
     outputTokens: request.kind === "embedding" ? 0 : (request.maxOutputTokens ?? DEFAULT_OUTPUT_TOKENS / 8),
     maxPrice: priceCapOf(request.payer.maxPrice, steering?.maxPrice),
     ...(steering || sort ? { steering: { ...steering, sort: steering?.sort ?? sort } } : {}),

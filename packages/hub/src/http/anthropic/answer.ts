@@ -1,14 +1,9 @@
-/** A job's answer as Anthropic's message: whole, or as its stream of events. */
+/** A job's answer in the shape of Anthropic's messages: whole, or as its events. */
 import type { ServerResponse } from "node:http";
-import {
-  type ChoiceDelta,
-  type FinishReason,
-  type GfeError,
-  toAnthropicError,
-  type Usage,
-} from "@gfe/protocol";
+import { type ChoiceDelta, type GfeError, toAnthropicError, type Usage } from "@gfe/protocol";
 import type { JobOutcome, JobStart, Place } from "../../jobs/types.ts";
-import type { Gatherer } from "../inference/answer.ts";
+import { gfeWire } from "../inference/answer.ts";
+import { type Block, type BlockListener, Blocks } from "../inference/blocks.ts";
 import type { StreamedAnswer } from "../inference/serve.ts";
 import { queuedComment } from "../inference/stream.ts";
 import { StreamWriter } from "../inference/stream-writer.ts";
@@ -17,81 +12,94 @@ import { argumentsOf } from "../inference/tool-arguments.ts";
 export interface MessageHead {
   id: string;
   model: string;
-  /** Until the node has counted. */
+  /** Whether the caller wants the reasoning left out. */
+  hideThinking: boolean;
+  /** What the message's start says of its input; its end says what was counted. */
   inputTokensEstimate: number;
 }
 
-/** An engine that stopped does not tell whether at a stop sequence: that is the end of a turn here. */
-const STOP_REASONS: Record<FinishReason, string> = {
-  stop: "end_turn",
-  length: "max_tokens",
-  tool_calls: "tool_use",
-  function_call: "tool_use",
-  content_filter: "refusal",
-};
+/**
+ * Clients give a thinking block back only with a signature. Here it proves nothing: reasoning goes to the next node as
+ * text, whoever wrote it.
+ */
+const SIGNATURE = "unsigned";
 
-const stopReasonOf = ({ finish }: JobOutcome): string => STOP_REASONS[finish[0] ?? "stop"];
-
-/** Anthropic counts input that was read from a cache apart. */
-const usageWire = (usage: Usage) => ({
-  input_tokens: usage.input_tokens - usage.cached_input_tokens,
-  cache_creation_input_tokens: 0,
-  cache_read_input_tokens: usage.cached_input_tokens,
-  output_tokens: usage.output_tokens,
-});
-
-const messageWire = ({ id, model }: MessageHead) => ({
-  ...{ id, model },
-  type: "message",
-  role: "assistant",
-});
-
-export function wholeMessage(head: MessageHead, gathered: Gatherer, outcome: JobOutcome): object {
-  const [choice] = gathered.chatAnswer({ id: "", created: 0, model: head.model }, outcome).choices;
-  const { content, reasoning_content: thought, tool_calls: calls = [] } = choice!.message;
+export function messageWire({ id, model, hideThinking }: MessageHead, blocks: Block[], outcome: JobOutcome) {
   return {
-    ...messageWire(head),
-    content: [
-      ...(thought ? [{ type: "thinking", thinking: thought, signature: "" }] : []),
-      ...(content ? [{ type: "text", text: content }] : []),
-      ...calls.map(({ id, function: { name, arguments: text } }) => ({
-        type: "tool_use",
-        id,
-        name,
-        input: argumentsOf(text),
-      })),
-    ],
-    stop_reason: stopReasonOf(outcome),
-    stop_sequence: null,
+    ...emptyMessage(id, model),
+    content: blocks.filter(({ type }) => !(hideThinking && type === "reasoning")).map(blockWire),
+    ...stopWire(outcome, blocks),
     usage: usageWire(outcome.usage),
+    x_gfe: gfeWire(outcome),
   };
 }
 
-interface Call {
-  /** Null until its name is known: a block begins with it. */
-  block: number | null;
-  id: string;
-  name: string;
-  waiting: string;
+const emptyMessage = (id: string, model: string) => ({
+  id,
+  type: "message",
+  role: "assistant",
+  model,
+  content: [] as object[],
+  stop_reason: null as string | null,
+  stop_sequence: null,
+});
+
+function blockWire({ type, text, id, name }: Block): object {
+  switch (type) {
+    case "reasoning":
+      return { type: "thinking", thinking: text, signature: SIGNATURE };
+    case "text":
+      return { type: "text", text };
+    case "call":
+      return { type: "tool_use", id, name, input: argumentsOf(text) };
+  }
 }
 
 /**
- * Blocks of text and of thought follow one another; calls of tools, whose pieces engines may mix, stay open to the end.
+ * Why it ended. Engines say `stop` at the end of a turn and at a stop sequence alike, and not which: both are
+ * `end_turn` here.
  */
-export class MessageStream implements StreamedAnswer {
+function stopWire({ finish }: JobOutcome, blocks: readonly Block[]) {
+  return { stop_reason: stopReason(finish[0] ?? "stop", blocks), stop_sequence: null };
+}
+
+function stopReason(finish: JobOutcome["finish"][number], blocks: readonly Block[]): string {
+  switch (finish) {
+    case "length":
+      return "max_tokens";
+    case "content_filter":
+      return "refusal";
+    case "tool_calls":
+    case "function_call":
+      return "tool_use";
+    case "stop":
+      return blocks.some(({ type }) => type === "call") ? "tool_use" : "end_turn";
+  }
+}
+
+/** Anthropic counts what came out of a cache apart from the rest of the input. */
+function usageWire(usage: Usage) {
+  return {
+    input_tokens: usage.input_tokens - usage.cached_input_tokens,
+    cache_creation_input_tokens: 0,
+    cache_read_input_tokens: usage.cached_input_tokens,
+    output_tokens: usage.output_tokens,
+  };
+}
+
+export class MessageStream implements StreamedAnswer, BlockListener {
   readonly writer: StreamWriter;
   readonly #head: MessageHead;
+  #blocks: Blocks;
   #begun = false;
-  #blocks = 0;
-  #open: { kind: "text" | "thinking"; index: number } | null = null;
-  readonly #calls = new Map<number, Call>();
 
   constructor(response: ServerResponse, head: MessageHead, headers: Record<string, string>) {
     this.#head = head;
+    this.#blocks = new Blocks(this);
     this.writer = new StreamWriter({
       response,
       headers: { ...headers, "content-type": "text/event-stream; charset=utf-8" },
-      keepAlive: 'event: ping\ndata: {"type":"ping"}\n\n',
+      keepAlive: event({ type: "ping" }),
     });
   }
 
@@ -100,97 +108,99 @@ export class MessageStream implements StreamedAnswer {
   }
 
   started(start: JobStart): void {
+    this.#blocks = new Blocks(this);
     this.writer.nameJob(start);
   }
 
   text(text: string): void {
-    this.#say("text", text);
+    this.#blocks.text(text);
   }
 
   reasoning(text: string): void {
-    this.#say("thinking", text);
+    if (!this.#head.hideThinking) this.#blocks.reasoning(text);
   }
 
-  choice({ content, reasoning, tool_calls: calls = [] }: ChoiceDelta): void {
-    if (reasoning) this.#say("thinking", reasoning);
-    if (content) this.#say("text", content);
-    for (const call of calls) this.#call(call);
+  choice({ reasoning, ...delta }: ChoiceDelta): void {
+    const shown = reasoning === undefined || this.#head.hideThinking ? {} : { reasoning };
+    this.#blocks.choice({ ...delta, ...shown });
   }
 
   embeddings(): void {}
 
+  opened({ type, id, name }: Block, index: number): void {
+    this.#begin();
+    const content_block =
+      type === "text"
+        ? { type: "text", text: "" }
+        : type === "reasoning"
+          ? { type: "thinking", thinking: "", signature: "" }
+          : { type: "tool_use", id, name, input: {} };
+    this.#event({ type: "content_block_start", index, content_block });
+  }
+
+  said({ type }: Block, index: number, piece: string): void {
+    // The hot path: a fixed head and tail around the text.
+    this.writer.write(
+      `event: content_block_delta\ndata: {"type":"content_block_delta","index":${index},"delta":${DELTA_HEADS[type]}${JSON.stringify(piece)}}}\n\n`,
+    );
+  }
+
+  closed({ type }: Block, index: number): void {
+    if (type === "reasoning")
+      this.#event({
+        type: "content_block_delta",
+        index,
+        delta: { type: "signature_delta", signature: SIGNATURE },
+      });
+    this.#event({ type: "content_block_stop", index });
+  }
+
   finish(outcome: JobOutcome): void {
     this.#begin();
-    this.#close();
-    for (const { block } of this.#calls.values())
-      if (block !== null) this.#event("content_block_stop", { index: block });
-    this.#event("message_delta", {
-      delta: { stop_reason: stopReasonOf(outcome), stop_sequence: null },
+    this.#blocks.end();
+    this.#event({
+      type: "message_delta",
+      delta: stopWire(outcome, this.#blocks.all),
       usage: usageWire(outcome.usage),
+      x_gfe: gfeWire(outcome),
     });
-    this.#event("message_stop", {});
+    this.#event({ type: "message_stop" });
     this.writer.end();
   }
 
-  fail(error: GfeError): void {
-    this.writer.write(`event: error\ndata: ${JSON.stringify(toAnthropicError(error))}\n\n`);
+  fail(error: GfeError, outcome?: JobOutcome): void {
+    this.#event({ ...toAnthropicError(error), ...(outcome ? { x_gfe: gfeWire(outcome) } : {}) });
     this.writer.end();
   }
 
-  #say(kind: "text" | "thinking", said: string): void {
-    if (this.#open?.kind !== kind) {
-      this.#close();
-      const block = kind === "text" ? { type: kind, text: "" } : { type: kind, thinking: "", signature: "" };
-      this.#open = { kind, index: this.#start(block) };
-    }
-    const delta =
-      kind === "text" ? { type: "text_delta", text: said } : { type: "thinking_delta", thinking: said };
-    this.#event("content_block_delta", { index: this.#open.index, delta });
-  }
-
-  #call({ index, id, function: given }: NonNullable<ChoiceDelta["tool_calls"]>[number]): void {
-    const call = this.#calls.get(index) ?? { block: null, id: "", name: "", waiting: "" };
-    this.#calls.set(index, call);
-    call.id ||= id ?? "";
-    call.waiting += given?.arguments ?? "";
-    if (call.block === null) {
-      call.name += given?.name ?? "";
-      if (call.name === "") return;
-      this.#close();
-      call.block = this.#start({ type: "tool_use", id: call.id, name: call.name, input: {} });
-    }
-    if (call.waiting === "") return;
-    const delta = { type: "input_json_delta", partial_json: call.waiting };
-    call.waiting = "";
-    this.#event("content_block_delta", { index: call.block, delta });
-  }
-
+  /** With the first piece, not before: until then a failure still has its HTTP status. */
   #begin(): void {
     if (this.#begun) return;
     this.#begun = true;
-    const usage = { input_tokens: this.#head.inputTokensEstimate, output_tokens: 0 };
-    const message = {
-      ...messageWire(this.#head),
-      content: [],
-      stop_reason: null,
-      stop_sequence: null,
-      usage,
+    const { id, model, inputTokensEstimate: input_tokens } = this.#head;
+    const usage = {
+      input_tokens,
+      cache_creation_input_tokens: 0,
+      cache_read_input_tokens: 0,
+      output_tokens: 0,
     };
-    this.#event("message_start", { message });
+    this.#event({ type: "message_start", message: { ...emptyMessage(id, model), usage } });
   }
 
-  #start(block: object): number {
-    this.#begin();
-    this.#event("content_block_start", { index: this.#blocks, content_block: block });
-    return this.#blocks++;
-  }
-
-  #close(): void {
-    if (this.#open) this.#event("content_block_stop", { index: this.#open.index });
-    this.#open = null;
-  }
-
-  #event(type: string, fields: object): void {
-    this.writer.write(`event: ${type}\ndata: ${JSON.stringify({ type, ...fields })}\n\n`);
+  #event(data: Event): void {
+    this.writer.write(event(data));
   }
 }
+
+interface Event {
+  type: string;
+  [member: string]: unknown;
+}
+
+const DELTA_HEADS = {
+  text: '{"type":"text_delta","text":',
+  reasoning: '{"type":"thinking_delta","thinking":',
+  call: '{"type":"input_json_delta","partial_json":',
+} satisfies Record<Block["type"], string>;
+
+const event = (data: Event): string => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`;

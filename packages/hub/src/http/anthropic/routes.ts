@@ -1,52 +1,75 @@
-/** Anthropic's Messages API on the hub. The key goes as `x-api-key` or as `Authorization: Bearer …`. */
-import { toAnthropicError } from "@gfe/protocol";
-import type { FastifyInstance } from "fastify";
+/**
+ * Anthropic's Messages API on the hub: a thin translation onto the internal request. The key goes as `x-api-key` or
+ * `Authorization: Bearer …`; any `anthropic-version` is taken.
+ */
+import { type GfeError, newId, toAnthropicError } from "@gfe/protocol";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { inputTokensEstimate } from "../../jobs/terms.ts";
+import { blocksOf } from "../inference/blocks.ts";
 import { chatRequest } from "../inference/requests.ts";
 import type { InferenceDeps } from "../inference/routes.ts";
 import { serveStream, serveWhole } from "../inference/serve.ts";
+import { inWords, namedIn } from "../inference/words.ts";
 import { parseBody } from "../parse.ts";
-import { type MessageHead, MessageStream, wholeMessage } from "./answer.ts";
-import { countTokensBodySchema, messagesBodySchema } from "./schemas.ts";
-import { chatBodyOf, promptOf } from "./translate.ts";
+import { type MessageHead, MessageStream, messageWire } from "./answer.ts";
+import { countTokensBodySchema, type MessagesBody, messagesBodySchema } from "./schemas.ts";
+import { ANTHROPIC_NAMES, chatBodyOf, promptOf } from "./translate.ts";
 
 const tags = ["anthropic"];
-/** Nobody but the node that will answer can count; this is what a bill without its count assumes. */
-const BYTES_PER_TOKEN = 4;
 
 export function registerAnthropic(app: FastifyInstance, deps: InferenceDeps): void {
   app.post(
     "/v1/messages",
-    { schema: { tags, summary: "A message, streamed or whole, as Anthropic answers it" } },
+    { schema: { tags, summary: "Messages, as Anthropic does: streamed or whole" } },
     async (request, reply) => {
+      reply.header("request-id", request.id);
       const payer = await deps.payerOf(request);
       const body = parseBody(messagesBodySchema, request.body);
-      const job = chatRequest(chatBodyOf(body), payer);
-      const head: MessageHead = {
-        id: `msg_${request.id.replace(/^req_/, "")}`,
-        model: body.model,
-        inputTokensEstimate: Math.ceil(job.inputBytes / BYTES_PER_TOKEN),
-      };
-      reply.header("request-id", request.id);
-      if (body.stream) {
-        const stream = new MessageStream(reply.raw, head, {
-          "x-request-id": request.id,
-          "request-id": request.id,
-        });
-        return serveStream(deps.jobs, request, reply, job, stream, toAnthropicError);
-      }
-      const { gathered, outcome } = await serveWhole(deps.jobs, request, reply, job);
-      return wholeMessage(head, gathered, outcome);
+      return answer(deps, request, reply, body, chatRequest(chatBodyOf(body), payer));
     },
   );
 
   app.post(
     "/v1/messages/count_tokens",
-    { schema: { tags, summary: "An estimate of a message's input tokens: a fourth of its bytes" } },
-    async (request) => {
+    {
+      schema: {
+        tags,
+        summary:
+          "An estimate of a prompt's tokens: a quarter of its bytes, no engine is asked and nothing is charged",
+      },
+    },
+    async (request, reply) => {
+      reply.header("request-id", request.id);
       const payer = await deps.payerOf(request);
       const body = parseBody(countTokensBodySchema, request.body);
-      const { inputBytes } = chatRequest(promptOf(body), payer);
-      return { input_tokens: Math.ceil(inputBytes / BYTES_PER_TOKEN) };
+      return { input_tokens: inputTokensEstimate(chatRequest(promptOf(body), payer)) };
     },
   );
+}
+
+async function answer(
+  deps: InferenceDeps,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  body: MessagesBody,
+  job: ReturnType<typeof chatRequest>,
+): Promise<unknown> {
+  const { thinking } = body;
+  const head: MessageHead = {
+    id: newId("msg", deps.nowMs()),
+    model: body.model,
+    hideThinking: thinking != null && "display" in thinking && thinking.display === "omitted",
+    inputTokensEstimate: inputTokensEstimate(job),
+  };
+  if (job.whole) {
+    const run = serveWhole(deps.jobs, request, reply, job);
+    const { gathered, outcome } = await namedIn(ANTHROPIC_NAMES, run);
+    return messageWire(head, blocksOf(gathered), outcome);
+  }
+  const stream = new MessageStream(reply.raw, head, {
+    "x-request-id": request.id,
+    "request-id": request.id,
+  });
+  const errorBody = (error: GfeError) => toAnthropicError(inWords(error, ANTHROPIC_NAMES));
+  return serveStream(deps.jobs, request, reply, job, stream, errorBody);
 }

@@ -1,119 +1,179 @@
-/** The bodies of /v1/messages, in Anthropic's words. What cannot be honoured is refused by name, never dropped. */
+/**
+ * The bodies of Anthropic's Messages API, in its words. As elsewhere on /v1, what cannot be honoured is refused by name;
+ * what steers accounts or caches at Anthropic and changes no answer is accepted.
+ */
 import { z } from "zod";
-import { INFERENCE_LIMITS } from "../inference/schemas.ts";
-import { providerSchema } from "../inference/steering.ts";
+import { chatBodySchema, INFERENCE_LIMITS } from "../inference/schemas.ts";
 
-/** What a caller says of its cache at Anthropic: nodes keep their own, so it changes no answer. */
-const cached = { cache_control: z.unknown().optional() };
+const { model, provider, temperature, top_p, top_k } = chatBodySchema.shape;
+
+const PARTS_MAX = 256;
+const DATA_URL = /^data:image\/[a-z0-9.+-]+;base64,/i;
+
+const cacheControl = z.looseObject({ type: z.string() }).nullish();
 
 const text = z.strictObject({
   type: z.literal("text"),
   text: z.string(),
-  citations: z.null().optional(),
-  ...cached,
+  cache_control: cacheControl,
+  /** What earlier answers came with. */
+  citations: z.unknown().optional(),
 });
 const image = z.strictObject({
   type: z.literal("image"),
-  source: z.strictObject(
-    {
-      type: z.literal("base64", { error: "must be base64; nodes fetch nothing from the web" }),
-      media_type: z.string().regex(/^image\/[a-z0-9.+-]+$/i),
-      data: z.base64(),
-    },
-    { error: 'must be {type: "base64", media_type, data}; nodes fetch nothing from the web' },
+  source: z.discriminatedUnion(
+    "type",
+    [
+      z.strictObject({
+        type: z.literal("base64"),
+        media_type: z.enum(["image/jpeg", "image/png", "image/gif", "image/webp"]),
+        data: z.base64(),
+      }),
+      z.strictObject({
+        type: z.literal("url"),
+        url: z.string().regex(DATA_URL, "must be a data: URL with base64; nodes fetch nothing from the web"),
+      }),
+    ],
+    { error: "must be base64 or a url" },
   ),
-  ...cached,
+  cache_control: cacheControl,
 });
-const toolResult = z.strictObject({
-  type: z.literal("tool_result"),
-  tool_use_id: z.string().min(1),
-  content: z.union([z.string(), z.array(z.discriminatedUnion("type", [text, image])).max(256)]).optional(),
-  is_error: z.boolean().optional(),
-  ...cached,
+const thinkingBlock = z.strictObject({
+  type: z.literal("thinking"),
+  thinking: z.string(),
+  signature: z.string().nullish(),
 });
 const toolUse = z.strictObject({
   type: z.literal("tool_use"),
-  id: z.string().min(1),
+  id: z.string().min(1).max(200),
   name: z.string().min(1).max(256),
-  input: z.record(z.string(), z.unknown()),
-  ...cached,
+  input: z.record(z.string(), z.unknown(), { error: "must be an object" }),
+  cache_control: cacheControl,
+  caller: z.looseObject({ type: z.literal("direct") }).nullish(),
 });
-const thinking = z.strictObject({
-  type: z.literal("thinking"),
-  thinking: z.string(),
-  signature: z.string().optional(),
+const toolResult = z.strictObject({
+  type: z.literal("tool_result"),
+  tool_use_id: z.string(),
+  content: z
+    .union([z.string(), z.array(blocks([text, image], "must be text or an image")).max(PARTS_MAX)])
+    .nullish(),
+  is_error: z.boolean().nullish(),
+  cache_control: cacheControl,
 });
-const redacted = z.strictObject({ type: z.literal("redacted_thinking"), data: z.string() });
 
-const blocks = <T extends readonly [z.core.$ZodTypeDiscriminable, ...z.core.$ZodTypeDiscriminable[]]>(
-  kinds: T,
-) => z.union([z.string(), z.array(z.discriminatedUnion("type", kinds)).min(1).max(1024)]);
+function blocks<const Options extends readonly [z.ZodObject, ...z.ZodObject[]]>(
+  options: Options,
+  error: string,
+) {
+  return z.discriminatedUnion("type", options as never, { error }) as unknown as z.ZodType<
+    z.infer<Options[number]>
+  >;
+}
 
-const message = z.discriminatedUnion("role", [
-  z.strictObject({ role: z.literal("user"), content: blocks([text, image, toolResult]) }),
-  z.strictObject({ role: z.literal("assistant"), content: blocks([text, thinking, redacted, toolUse]) }),
+const systemText = z.union([
+  z.string(),
+  z
+    .array(blocks([text], "must be text"))
+    .min(1)
+    .max(PARTS_MAX),
 ]);
 
+const message = z.discriminatedUnion(
+  "role",
+  [
+    z.strictObject({ role: z.literal("system"), content: systemText }),
+    z.strictObject({
+      role: z.literal("user"),
+      content: z.union([
+        z.string(),
+        z
+          .array(blocks([text, image, toolResult], "must be text, an image or a tool_result"))
+          .min(1)
+          .max(PARTS_MAX),
+      ]),
+    }),
+    z.strictObject({
+      role: z.literal("assistant"),
+      content: z.union([
+        z.string(),
+        z
+          .array(blocks([text, thinkingBlock, toolUse], "must be text, thinking or a tool_use"))
+          .max(PARTS_MAX),
+      ]),
+    }),
+  ],
+  { error: "must be user, assistant or system" },
+);
+
 const tool = z.strictObject({
-  type: z.literal("custom", { error: "must be custom: no node runs tools of its own" }).nullish(),
+  type: z.literal("custom", { error: "must be custom: no node runs Anthropic's own tools" }).nullish(),
   name: z.string().min(1).max(256),
   description: z.string().optional(),
   input_schema: z.record(z.string(), z.unknown()),
-  strict: z.boolean().optional(),
-  /** How early pieces of arguments come: here always at once. */
-  eager_input_streaming: z.boolean().optional(),
-  ...cached,
+  strict: z.boolean().nullish(),
+  cache_control: cacheControl,
+  /** Arguments are always streamed as they come. */
+  eager_input_streaming: z.boolean().nullish(),
+  defer_loading: z.literal(false, { error: "must be false: tools are always loaded" }).nullish(),
+  allowed_callers: z.array(z.literal("direct")).nullish(),
 });
 
-const parallel = { disable_parallel_tool_use: z.boolean().optional() };
-const toolChoice = z.discriminatedUnion("type", [
-  z.strictObject({ type: z.literal("auto"), ...parallel }),
-  z.strictObject({ type: z.literal("any"), ...parallel }),
-  z.strictObject({ type: z.literal("tool"), name: z.string(), ...parallel }),
-  z.strictObject({ type: z.literal("none") }),
-]);
+const parallel = { disable_parallel_tool_use: z.boolean().nullish() };
+const toolChoice = z.discriminatedUnion(
+  "type",
+  [
+    z.strictObject({ type: z.literal("auto"), ...parallel }),
+    z.strictObject({ type: z.literal("any"), ...parallel }),
+    z.strictObject({ type: z.literal("tool"), name: z.string(), ...parallel }),
+    z.strictObject({ type: z.literal("none") }),
+  ],
+  { error: "must be auto, any, tool or none" },
+);
 
-const effort = z.enum(["low", "medium", "high", "max"]);
+/** `summarized` is the reasoning as the model said it; `omitted` leaves it out of the answer. */
+const display = z.enum(["summarized", "omitted"]).nullish();
+const thinking = z.discriminatedUnion(
+  "type",
+  [
+    z.strictObject({ type: z.literal("enabled"), budget_tokens: z.number().int().min(1), display }),
+    z.strictObject({ type: z.literal("adaptive"), display }),
+    z.strictObject({ type: z.literal("disabled") }),
+  ],
+  { error: "must be enabled, adaptive or disabled" },
+);
 
 const asked = {
-  model: z.string().min(1).max(200),
+  model,
   messages: z.array(message).min(1).max(INFERENCE_LIMITS.messages),
-  system: z.union([z.string(), z.array(text).max(256)]).optional(),
-  tools: z.array(tool).max(INFERENCE_LIMITS.tools).optional(),
-  tool_choice: toolChoice.optional(),
-  thinking: z
-    .discriminatedUnion("type", [
-      z.looseObject({ type: z.literal("enabled"), budget_tokens: z.number().int().min(1) }),
-      z.looseObject({ type: z.literal("adaptive") }),
-      z.strictObject({ type: z.literal("disabled") }),
-    ])
-    .optional(),
+  system: systemText.nullish(),
+  tools: z.array(tool).max(INFERENCE_LIMITS.tools).nullish(),
+  tool_choice: toolChoice.nullish(),
+  thinking: thinking.nullish(),
   output_config: z
     .strictObject({
-      effort: effort.nullish(),
+      effort: z.enum(["low", "medium", "high", "xhigh", "max"]).nullish(),
       format: z
         .strictObject({ type: z.literal("json_schema"), schema: z.record(z.string(), z.unknown()) })
         .nullish(),
     })
-    .optional(),
+    .nullish(),
+  cache_control: cacheControl,
+  provider,
 };
+
+export const countTokensBodySchema = z.strictObject(asked);
+export type CountTokensBody = z.infer<typeof countTokensBodySchema>;
 
 export const messagesBodySchema = z.strictObject({
   ...asked,
-  max_tokens: z.number({ error: "must be a number" }).int().min(1).max(INFERENCE_LIMITS.outputTokens),
-  stream: z.boolean().optional(),
-  stop_sequences: z.array(z.string()).max(INFERENCE_LIMITS.stopSequences).optional(),
-  temperature: z.number().min(0).max(1).optional(),
-  top_p: z.number().min(0).max(1).optional(),
-  top_k: z.number().int().min(0).optional(),
-  /** Ours: what is asked of nodes and prices. */
-  provider: providerSchema.nullish(),
-  // Of the caller's account at Anthropic; no part of what is asked.
-  metadata: z.looseObject({}).optional(),
-  service_tier: z.enum(["auto", "standard_only"]).optional(),
-  ...cached,
+  max_tokens: z.number().int().min(1).max(INFERENCE_LIMITS.outputTokens),
+  stream: z.boolean().nullish(),
+  stop_sequences: z.array(z.string().min(1)).max(INFERENCE_LIMITS.stopSequences).nullish(),
+  temperature,
+  top_p,
+  top_k,
+  metadata: z.looseObject({ user_id: z.string().max(512).nullish() }).nullish(),
+  service_tier: z.enum(["auto", "standard_only"]).nullish(),
 });
 export type MessagesBody = z.infer<typeof messagesBodySchema>;
-
-export const countTokensBodySchema = z.strictObject({ ...asked, ...cached });
-export type CountTokensBody = z.infer<typeof countTokensBodySchema>;
+export type AnthropicMessage = MessagesBody["messages"][number];

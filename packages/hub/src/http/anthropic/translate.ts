@@ -1,98 +1,141 @@
 /** From Anthropic's words to OpenAI's, which the internal request speaks: pure functions. */
+import { GfeError } from "@gfe/protocol";
 import type { ChatBody } from "../inference/schemas.ts";
-import type { CountTokensBody, MessagesBody } from "./schemas.ts";
+import type { FieldNames } from "../inference/words.ts";
+import type { AnthropicMessage, CountTokensBody, MessagesBody } from "./schemas.ts";
 
 type Message = ChatBody["messages"][number];
-type Asked = MessagesBody["messages"][number];
-type Block = Exclude<Asked["content"], string>[number];
-type TextOrImage = Extract<Block, { type: "text" | "image" }>;
 type Content = Extract<Message, { role: "user" }>["content"];
+type Part = Exclude<Content, string>[number];
+type UserBlock = Exclude<Extract<AnthropicMessage, { role: "user" }>["content"], string>[number];
+type ToolResult = Extract<UserBlock, { type: "tool_result" }>;
+type Shown = Exclude<UserBlock, ToolResult>;
+type AssistantMessage = Extract<AnthropicMessage, { role: "assistant" }>;
 
-export function chatBodyOf(asked: MessagesBody): ChatBody {
-  const { temperature, top_p, top_k, stop_sequences: stop, provider, stream = false } = asked;
+/** Thinking budgets up to so many tokens ask for this effort; larger ones for high. */
+const EFFORT_BUDGETS = { low: 2_048, medium: 16_384 };
+/** OpenAI's dialect has no mark for a tool that failed: its result says so. */
+const FAILED = "Error: ";
+
+/** Where Anthropic has another name for it. */
+export const ANTHROPIC_NAMES: FieldNames = {
+  reasoning_effort: "thinking",
+  response_format: "output_config.format",
+  parallel_tool_calls: "tool_choice.disable_parallel_tool_use",
+  stop: "stop_sequences",
+};
+
+/** Throws GfeError invalid_request where parts contradict each other. */
+export function chatBodyOf(body: MessagesBody): ChatBody {
+  const { stop_sequences: stops, temperature, top_p, top_k, max_tokens } = body;
   return {
-    ...promptOf(asked),
-    stream,
-    max_tokens: asked.max_tokens,
-    ...{ temperature, top_p, top_k, provider },
-    ...(stop && stop.length > 0 ? { stop } : {}),
+    ...promptOf(body),
+    ...{ max_tokens, temperature, top_p, top_k },
+    stream: body.stream === true,
+    ...(stops && stops.length > 0 ? { stop: stops } : {}),
   };
 }
 
-/** What a model reads, without how it shall answer: all that counts as input. */
-export function promptOf(asked: CountTokensBody | MessagesBody): ChatBody {
+/** What a prompt consists of: all that counts as input. */
+export function promptOf(body: CountTokensBody): ChatBody {
+  if (body.messages.at(-1)!.role === "assistant")
+    throw invalid("messages", "must not end with an assistant's: nodes cannot be made to continue it");
+  const system: Message[] = body.system ? [{ role: "system", content: plain(body.system) }] : [];
   return {
-    model: asked.model,
-    messages: [...systemOf(asked.system), ...asked.messages.flatMap(messagesOf)],
-    ...toolsOf(asked),
-    ...effortOf(asked),
-    ...formatOf(asked.output_config),
-  };
-}
-
-function systemOf(system: MessagesBody["system"]): Message[] {
-  if (system === undefined || system.length === 0) return [];
-  const content = typeof system === "string" ? system : system.map(({ text }) => text).join("\n\n");
-  return [{ role: "system", content }];
-}
-
-/** A user's message with results of tools is several in OpenAI's words: each result, then what the user says. */
-function messagesOf({ role, content }: Asked): Message[] {
-  if (typeof content === "string") return [{ role, content }];
-  if (role === "assistant") return [assistantOf(content)];
-  const messages: Message[] = [];
-  const said: TextOrImage[] = [];
-  for (const block of content) {
-    if (block.type === "tool_result")
-      messages.push({ role: "tool", tool_call_id: block.tool_use_id, content: resultOf(block) });
-    else if (block.type === "text" || block.type === "image") said.push(block);
-  }
-  if (said.length > 0) messages.push({ role: "user", content: contentOf(said) });
-  return messages;
-}
-
-function assistantOf(blocks: readonly Block[]): Message {
-  const text = blocks.flatMap((block) => (block.type === "text" ? [block.text] : [])).join("");
-  const thought = blocks.flatMap((block) => (block.type === "thinking" ? [block.thinking] : [])).join("");
-  const calls = blocks.flatMap((block) =>
-    block.type === "tool_use"
-      ? [
-          {
-            id: block.id,
-            type: "function" as const,
-            function: { name: block.name, arguments: JSON.stringify(block.input) },
+    model: body.model,
+    messages: [...system, ...messagesOf(body.messages)],
+    ...toolsOf(body),
+    ...effortOf(body),
+    ...(body.output_config?.format
+      ? {
+          response_format: {
+            type: "json_schema",
+            json_schema: { name: "answer", schema: body.output_config.format.schema, strict: true },
           },
-        ]
-      : [],
-  );
+        }
+      : {}),
+    ...(body.provider ? { provider: body.provider } : {}),
+  };
+}
+
+function messagesOf(messages: readonly AnthropicMessage[]): Message[] {
+  const called = new Set<string>();
+  return messages.flatMap((message, at): Message[] => {
+    if (message.role === "user") return userOf(message.content, called, `messages[${at}].content`);
+    if (message.role === "system") return [{ role: "system", content: plain(message.content) }];
+    const said = assistantOf(message);
+    for (const { id } of said.tool_calls ?? []) called.add(id);
+    return [said];
+  });
+}
+
+/** A user's turn: the results of tools first, as chat templates want them, then what the user says. */
+function userOf(content: string | UserBlock[], called: ReadonlySet<string>, path: string): Message[] {
+  if (typeof content === "string") return [{ role: "user", content }];
+  const results: Message[] = [];
+  const shown: Shown[] = [];
+  for (const [at, block] of content.entries()) {
+    if (block.type !== "tool_result") shown.push(block);
+    else if (called.has(block.tool_use_id))
+      results.push({ role: "tool", content: resultOf(block), tool_call_id: block.tool_use_id });
+    else throw invalid(`${path}[${at}].tool_use_id`, "answers no tool_use of an earlier message");
+  }
+  return shown.length === 0 ? results : [...results, { role: "user", content: contentOf(shown) }];
+}
+
+function resultOf({ content, is_error: failed }: ToolResult): Content {
+  const said = typeof content === "string" ? content : contentOf(content ?? []);
+  if (!failed) return said;
+  return typeof said === "string" ? FAILED + said : [{ type: "text", text: FAILED }, ...said];
+}
+
+/** A string where there are no images: what every engine takes. */
+function contentOf(shown: readonly Shown[]): Content {
+  if (shown.every((block) => block.type === "text")) return plain(shown);
+  return shown.map((block): Part => {
+    if (block.type === "text") return { type: "text", text: block.text };
+    const { source } = block;
+    const url = source.type === "url" ? source.url : `data:${source.media_type};base64,${source.data}`;
+    return { type: "image_url", image_url: { url } };
+  });
+}
+
+const plain = (text: string | readonly { text: string }[]): string =>
+  typeof text === "string" ? text : text.map((block) => block.text).join("\n\n");
+
+type Said = Extract<Message, { role: "assistant" }>;
+
+function assistantOf({ content }: AssistantMessage): Said {
+  if (typeof content === "string") return { role: "assistant", content };
+  let text = "";
+  let thought = "";
+  const calls: NonNullable<Said["tool_calls"]> = [];
+  for (const block of content) {
+    if (block.type === "text") text += block.text;
+    else if (block.type === "thinking") thought += block.thinking;
+    else
+      calls.push({
+        id: block.id,
+        type: "function",
+        function: { name: block.name, arguments: JSON.stringify(block.input) },
+      });
+  }
   return {
     role: "assistant",
-    content: text,
+    content: text === "" && calls.length > 0 ? null : text,
     ...(thought === "" ? {} : { reasoning_content: thought }),
     ...(calls.length === 0 ? {} : { tool_calls: calls }),
   };
 }
 
-/** OpenAI's words have no mark for a tool that failed: its text says so. */
-function resultOf({ content = "", is_error: failed }: Extract<Block, { type: "tool_result" }>): Content {
-  const said: TextOrImage[] = typeof content === "string" ? [{ type: "text", text: content }] : content;
-  return contentOf(failed ? [{ type: "text", text: "Error: " }, ...said] : said);
-}
-
-function contentOf(blocks: readonly TextOrImage[]): Content {
-  if (blocks.every((block) => block.type === "text")) return blocks.map(({ text }) => text).join("");
-  return blocks.map((block) =>
-    block.type === "text"
-      ? { type: "text" as const, text: block.text }
-      : {
-          type: "image_url" as const,
-          image_url: { url: `data:${block.source.media_type};base64,${block.source.data}` },
-        },
-  );
-}
-
 function toolsOf({ tools, tool_choice: choice }: CountTokensBody): Partial<ChatBody> {
-  if (!tools || tools.length === 0) return {};
+  if (!tools || tools.length === 0) {
+    if (choice && choice.type !== "auto" && choice.type !== "none")
+      throw invalid("tool_choice", "asks for a tool, and there are no tools");
+    return {};
+  }
+  if (choice?.type === "tool" && !tools.some(({ name }) => name === choice.name))
+    throw invalid("tool_choice.name", "is none of the tools");
   return {
     tools: tools.map(({ name, description, input_schema: parameters, strict }) => ({
       type: "function",
@@ -100,41 +143,40 @@ function toolsOf({ tools, tool_choice: choice }: CountTokensBody): Partial<ChatB
         name,
         parameters,
         ...(description === undefined ? {} : { description }),
-        ...(strict === undefined ? {} : { strict }),
+        ...(strict == null ? {} : { strict }),
       },
     })),
-    ...(choice ? { tool_choice: choiceOf(choice) } : {}),
-    ...(choice && "disable_parallel_tool_use" in choice && choice.disable_parallel_tool_use
-      ? { parallel_tool_calls: false }
-      : {}),
+    ...choiceOf(choice),
   };
 }
 
-function choiceOf(choice: NonNullable<CountTokensBody["tool_choice"]>): ChatBody["tool_choice"] {
+function choiceOf(choice: CountTokensBody["tool_choice"]): Partial<ChatBody> {
+  if (!choice) return {};
+  if (choice.type === "none") return { tool_choice: "none" };
+  const single = choice.disable_parallel_tool_use ? { parallel_tool_calls: false } : {};
   switch (choice.type) {
+    case "auto":
+      return { tool_choice: "auto", ...single };
     case "any":
-      return "required";
+      return { tool_choice: "required", ...single };
     case "tool":
-      return { type: "function", function: { name: choice.name } };
-    default:
-      return choice.type;
+      return { tool_choice: { type: "function", function: { name: choice.name } }, ...single };
   }
 }
 
-/** Budgets of thought in tokens, up to which an effort is low or medium; engines know efforts only. */
-const LOW_BUDGET = 4096;
-const MEDIUM_BUDGET = 16_384;
-
-function effortOf({ thinking, output_config: output }: CountTokensBody): Partial<ChatBody> {
-  if (thinking?.type === "disabled") return { reasoning_effort: "none" };
-  if (output?.effort) return { reasoning_effort: output.effort === "max" ? "high" : output.effort };
+/** An effort that is named goes before what a budget suggests. */
+function effortOf({ thinking, output_config: config }: CountTokensBody): Partial<ChatBody> {
+  const named = config?.effort;
+  if (thinking?.type === "disabled") {
+    if (named) throw invalid("output_config.effort", "says how much to think, and thinking is disabled");
+    return { reasoning_effort: "none" };
+  }
+  if (named) return { reasoning_effort: named === "xhigh" || named === "max" ? "high" : named };
   if (!thinking) return {};
-  const budget = thinking.type === "enabled" ? thinking.budget_tokens : MEDIUM_BUDGET;
-  return { reasoning_effort: budget <= LOW_BUDGET ? "low" : budget <= MEDIUM_BUDGET ? "medium" : "high" };
+  const budget = thinking.type === "enabled" ? thinking.budget_tokens : EFFORT_BUDGETS.medium;
+  if (budget <= EFFORT_BUDGETS.low) return { reasoning_effort: "low" };
+  return { reasoning_effort: budget <= EFFORT_BUDGETS.medium ? "medium" : "high" };
 }
 
-function formatOf(output: CountTokensBody["output_config"]): Partial<ChatBody> {
-  if (!output?.format) return {};
-  const { schema } = output.format;
-  return { response_format: { type: "json_schema", json_schema: { name: "answer", schema, strict: true } } };
-}
+const invalid = (param: string, words: string) =>
+  new GfeError("invalid_request", `${param}: ${words}`, { param });

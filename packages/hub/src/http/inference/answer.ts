@@ -77,6 +77,11 @@ export class Gatherer implements JobSink {
     this.vectors.push(...vectors);
   }
 
+  /** What the first choice said; a call that an engine skipped leaves a hole in `toolCalls`. */
+  get first(): Readonly<Gathered> {
+    return this.#choice(0);
+  }
+
   chatAnswer(head: AnswerHead, outcome: JobOutcome) {
     return {
       ...head,

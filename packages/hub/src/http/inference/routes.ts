@@ -7,6 +7,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { JobRequest, Jobs, Payer } from "../../jobs/types.ts";
 import type { Explanation } from "../../market/explain.ts";
 import type { NodeEntry } from "../../market/registry.ts";
+import { anthropicModel, anthropicModels, asksForAnthropic } from "../anthropic/models.ts";
 import { parseBody } from "../parse.ts";
 import type { AnswerHead } from "./answer.ts";
 import { chatRequest, completionRequest, embeddingsRequest } from "./requests.ts";
@@ -84,10 +85,12 @@ export function registerInference(app: FastifyInstance, deps: InferenceDeps): vo
     return gathered.embeddingsAnswer(body.model, body.encoding_format ?? "float", outcome);
   });
 
-  app.get("/v1/models", { schema: { tags, summary: "Models on offer" } }, async () => ({
-    object: "list",
-    data: [...deps.models()].sort().map((model) => modelWire(model, deps.nodesOf(model))),
-  }));
+  app.get("/v1/models", { schema: { tags, summary: "Models on offer" } }, async (request) => {
+    const models = [...deps.models()].sort();
+    return asksForAnthropic(request)
+      ? anthropicModels(models.map((model) => anthropicModel(model, deps.nodesOf(model))))
+      : { object: "list", data: models.map((model) => modelWire(model, deps.nodesOf(model))) };
+  });
 
   app.get("/v1/models/*", { schema: { tags, summary: "One model" } }, async (request) => {
     const model = (request.params as { "*": string })["*"];
@@ -96,7 +99,7 @@ export function registerInference(app: FastifyInstance, deps: InferenceDeps): vo
       throw new GfeError("model_not_found", `No node offers the model ${JSON.stringify(model)}`, {
         param: "model",
       });
-    return modelWire(model, nodes);
+    return asksForAnthropic(request) ? anthropicModel(model, nodes) : modelWire(model, nodes);
   });
 }
 

@@ -1,15 +1,18 @@
-/**
- * A tool call's arguments as an object, for dialects that give them so. What is no JSON object (the model was cut off,
- * or made a mistake) is handed on as it is, under `text`.
- */
+/** A call's arguments as an object, for dialects that have no text for them. */
+
+/** What is no JSON object (the model was cut off, or made a mistake) is handed on as it is, under `text`. */
 export function argumentsOf(text: string): Record<string, unknown> {
-  if (text === "") return {};
+  return objectOf(text === "" ? "{}" : text) ?? { text };
+}
+
+/** The object that a text is as JSON, or null. */
+export function objectOf(text: string): Record<string, unknown> | null {
   try {
     const parsed: unknown = JSON.parse(text);
-    if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed))
-      return parsed as Record<string, unknown>;
+    return typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)
+      ? (parsed as Record<string, unknown>)
+      : null;
   } catch {
-    // below
+    return null;
   }
-  return { text };
 }

@@ -9,6 +9,7 @@ import type { Gatherer } from "../inference/answer.ts";
 import { chatRequest, embeddingsRequest } from "../inference/requests.ts";
 import type { InferenceDeps } from "../inference/routes.ts";
 import { serveStream, serveWhole } from "../inference/serve.ts";
+import { inWords, namedIn } from "../inference/words.ts";
 import { parseBody } from "../parse.ts";
 import { endWire, type OllamaHead, OllamaStream, saidWire, ToolCalls } from "./answer.ts";
 import { offeredName, runningWire, showWire, tagWire } from "./models.ts";
@@ -19,7 +20,7 @@ import {
   ollamaGenerateSchema,
   ollamaShowSchema,
 } from "./schemas.ts";
-import { chatBodyOf, generateBodyOf, inOllamaWords } from "./translate.ts";
+import { chatBodyOf, generateBodyOf, OLLAMA_NAMES } from "./translate.ts";
 
 /** The release whose API is spoken here: clients ask before they use what is newer. */
 const OLLAMA_VERSION = "0.13.2";
@@ -79,7 +80,7 @@ function registerEmbeddings(app: FastifyInstance, deps: InferenceDeps): void {
       const payer = await deps.payerOf(request);
       const { model, input } = parseBody(ollamaEmbedSchema, request.body);
       const job = embeddingsRequest({ model: offeredName(deps, model), input }, payer);
-      const { gathered, outcome } = await whole(deps, request, reply, job);
+      const { gathered, outcome } = await whole(deps.jobs, request, reply, job);
       return {
         model,
         embeddings: vectorsOf(gathered, job.model, outcome),
@@ -97,7 +98,7 @@ function registerEmbeddings(app: FastifyInstance, deps: InferenceDeps): void {
       const payer = await deps.payerOf(request);
       const { model, prompt } = parseBody(ollamaEmbeddingsSchema, request.body);
       const job = embeddingsRequest({ model: offeredName(deps, model), input: prompt }, payer);
-      const { gathered, outcome } = await whole(deps, request, reply, job);
+      const { gathered, outcome } = await whole(deps.jobs, request, reply, job);
       return { embedding: vectorsOf(gathered, job.model, outcome)[0] ?? [] };
     },
   );
@@ -116,10 +117,10 @@ async function answer(
   if (!job.whole) {
     const stream = new OllamaStream(reply.raw, head, { "x-request-id": request.id });
     return serveStream(deps.jobs, request, reply, job, stream, (error) =>
-      toOllamaError(inOllamaWords(error)),
+      toOllamaError(inWords(error, OLLAMA_NAMES)),
     );
   }
-  const { gathered, outcome } = await whole(deps, request, reply, job);
+  const { gathered, outcome } = await whole(deps.jobs, request, reply, job);
   const [choice] = gathered.chatAnswer({ id: "", created: 0, model: head.model }, outcome).choices;
   const { message, logprobs } = choice!;
   const calls = new ToolCalls();
@@ -134,13 +135,7 @@ async function answer(
 }
 
 /** serveWhole, its faults in Ollama's words. */
-async function whole(deps: InferenceDeps, request: FastifyRequest, reply: FastifyReply, job: JobRequest) {
-  try {
-    return await serveWhole(deps.jobs, request, reply, job);
-  } catch (error) {
-    throw error instanceof GfeError ? inOllamaWords(error) : error;
-  }
-}
+const whole = (...given: Parameters<typeof serveWhole>) => namedIn(OLLAMA_NAMES, serveWhole(...given));
 
 function vectorsOf(gathered: Gatherer, model: string, outcome: Parameters<Gatherer["embeddingsAnswer"]>[2]) {
   return gathered.embeddingsAnswer(model, "float", outcome).data.map(({ embedding }) => embedding);

@@ -1,6 +1,7 @@
 /** From Ollama's words to OpenAI's, which the internal request speaks: pure functions. */
 import { GfeError } from "@gfe/protocol";
 import type { ChatBody } from "../inference/schemas.ts";
+import type { FieldNames } from "../inference/words.ts";
 import type { OllamaChat, OllamaGenerate, OllamaMessage, OllamaOptions } from "./schemas.ts";
 
 type Message = ChatBody["messages"][number];
@@ -116,16 +117,9 @@ function mediaTypeOf(base64: string): string {
   return Object.entries(MAGIC).find(([magic]) => base64.startsWith(magic))?.[1] ?? "image/png";
 }
 
-const FIELDS: Record<string, string> = {
+/** Where Ollama has another name for it. */
+export const OLLAMA_NAMES: FieldNames = {
   reasoning_effort: "think",
   response_format: "format",
   max_tokens: "options.num_predict",
 };
-
-/** What jobs/ found fault with, named as the caller wrote it: Ollama's errors have no field but their text. */
-export function inOllamaWords(error: GfeError): GfeError {
-  if (error.code !== "unsupported_parameter" || error.param === undefined) return error;
-  const param = FIELDS[error.param] ?? error.param;
-  if (error.message.includes(param)) return error;
-  return new GfeError(error.code, `${param}: ${error.message}`, { param, cause: error.cause });
-}

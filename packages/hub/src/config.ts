@@ -37,6 +37,8 @@ export interface Config {
   webhookAllowPrivate: boolean;
   /** Between two canary prompts to one idle node, about; 0 for none. */
   canaryIntervalS: number;
+  /** How long a stored response is kept after its conversation last went on; 0: none is stored. */
+  responseHours: number;
   oauth: Partial<Record<OAuthProvider, { clientId: string; clientSecret: string; url: string | null }>>;
 }
 
@@ -263,6 +265,13 @@ export const configVariables: Variable[] = [
     default: "3600",
     schema: number(0, 30 * 86_400),
   },
+  {
+    name: "GFE_RESPONSE_HOURS",
+    meaning:
+      "Hours that a response of /v1/responses is kept, prompt and answer, after its conversation last went on, unless its caller says `store: false`; 0 keeps none",
+    default: "24",
+    schema: number(0, 30 * 24),
+  },
   ...oauthVariables,
 ];
 
@@ -315,6 +324,7 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     loginsMax: integer("GFE_LOGINS_MAX"),
     webhookAllowPrivate: text("GFE_WEBHOOK_ALLOW_PRIVATE") === "1",
     canaryIntervalS: integer("GFE_CANARY_INTERVAL"),
+    responseHours: integer("GFE_RESPONSE_HOURS"),
     oauth,
   };
   return { ok: true, config, warnings };

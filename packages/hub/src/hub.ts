@@ -30,6 +30,7 @@ import { registerOpenApi } from "./http/openapi.ts";
 import { type Metrics, registerOps } from "./http/ops.ts";
 import { createRateLimiter, isLimited } from "./http/rate-limit.ts";
 import { registerResponses } from "./http/responses/routes.ts";
+import { createResponseStore, deleteExpiredResponses } from "./http/responses/store.ts";
 import { registerRest } from "./http/rest/rest.ts";
 import { createServer } from "./http/server.ts";
 import { registerWeb } from "./http/web.ts";
@@ -286,7 +287,10 @@ async function serve(
       nowMs,
     };
     registerInference(scope, inference);
-    registerResponses(scope, inference);
+    registerResponses(scope, {
+      ...inference,
+      store: createResponseStore(pool, config.responseHours),
+    });
     registerAnthropic(scope, inference);
     registerOllama(scope, inference);
     registerBatchApi(scope, { payerOf: inferencePayer, pool, deferred });
@@ -326,6 +330,7 @@ async function serve(
     async () => {
       await deleteExpiredResults(pool);
       await deleteExpiredDeferred(pool);
+      await deleteExpiredResponses(pool);
       await deleteOldReputation(pool);
     },
     log,

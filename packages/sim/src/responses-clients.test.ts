@@ -2,7 +2,7 @@
 import { createOpenAI } from "@ai-sdk/openai";
 import { type Agent, createScriptedEngine, type Engine } from "@gfe/agent";
 import type { PriceWire } from "@gfe/protocol";
-import { generateText, jsonSchema, stepCountIs, streamText, tool } from "ai";
+import { APICallError, generateText, jsonSchema, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { joinAgent, memoryHost } from "./agents.ts";
@@ -96,20 +96,21 @@ const base = () => `${world.hub.url}/v1`;
 const sdk = (apiKey = consumer.key) => new OpenAI({ baseURL: base(), apiKey, maxRetries: 0 });
 
 describe("OpenAI's SDK", () => {
-  it("reads a whole response, with its usage, and hears that nothing was stored", async () => {
+  it("reads a whole response, with its usage and cost", async () => {
+    const before = await world.available(consumer);
     const response = await sdk().responses.create({
       model: "words",
       instructions: "Be brief",
       input: "Tell me",
-      store: true,
     });
     expect(response).toMatchObject({
       object: "response",
       status: "completed",
       output_text: WORDS.join(""),
       usage: { output_tokens: WORDS.length },
-      store: false,
+      x_gfe: { cost_micro: String(4n * CREDIT) },
     });
+    expect(before - (await world.available(consumer))).toBe(4n * CREDIT);
   });
 
   it("is told that an answer was cut at its bound", async () => {
@@ -118,6 +119,7 @@ describe("OpenAI's SDK", () => {
       status: "incomplete",
       incomplete_details: { reason: "max_output_tokens" },
       output_text: WORDS.slice(0, 2).join(""),
+      output: [{ type: "message", status: "incomplete" }],
     });
   });
 
@@ -138,9 +140,9 @@ describe("OpenAI's SDK", () => {
       ...["reasoning_summary_text.done", "reasoning_summary_part.done", "output_item.done"],
       ...["output_item.added", "content_part.added", "output_text.delta"],
       ...["output_text.done", "content_part.done", "output_item.done"],
-      ...["output_item.added", "output_item.added"],
-      ...Array(4).fill("function_call_arguments.delta"),
+      ...["output_item.added", "function_call_arguments.delta", "function_call_arguments.delta"],
       ...["function_call_arguments.done", "output_item.done"],
+      ...["output_item.added", "function_call_arguments.delta", "function_call_arguments.delta"],
       ...["function_call_arguments.done", "output_item.done"],
       "completed",
     ]);
@@ -264,6 +266,111 @@ describe("OpenAI's SDK", () => {
   });
 });
 
+describe("a response that is stored", () => {
+  const rowCount = async () =>
+    (await world.pool.query("SELECT count(*)::int AS n FROM responses")).rows[0].n as number;
+  const lastHeard = () =>
+    (heard.messages as { role: string; content: string }[]).map(({ content }) => content);
+  const talk = (input: string, more: object = {}) =>
+    sdk().responses.create({ model: "tools", input, ...more }) as Promise<OpenAI.Responses.Response>;
+
+  it("is found again by who asked, word for word, and by nobody else", async () => {
+    const response = await talk("Remember 7");
+    const { output_text: _text, ...said } = response;
+    expect(said).toMatchObject({ id: expect.stringMatching(/^resp_/), store: true, status: "completed" });
+    const { output_text: _again, ...found } = await sdk().responses.retrieve(response.id);
+    expect(found).toEqual(said);
+    const stranger = sdk((await world.person("stranger")).key);
+    for (const ask of [
+      () => stranger.responses.retrieve(response.id),
+      () => stranger.responses.inputItems.list(response.id),
+      () => stranger.responses.delete(response.id),
+    ])
+      expect(await ask().catch((thrown: unknown) => thrown)).toBeInstanceOf(OpenAI.NotFoundError);
+    const error = await stranger.responses
+      .create({ model: "tools", input: "And?", previous_response_id: response.id })
+      .catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ status: 400, param: "previous_response_id" });
+    expect(await sdk().responses.retrieve(response.id)).toMatchObject({ id: response.id });
+  });
+
+  it("is gone on from, turn after turn, also from a stream; instructions are not carried on", async () => {
+    const first = await talk("One", { instructions: "Only now" });
+    const stream = await sdk().responses.create({
+      model: "tools",
+      input: "Two",
+      previous_response_id: first.id,
+      stream: true,
+    });
+    let second = "";
+    for await (const event of stream) if (event.type === "response.completed") second = event.response.id;
+    const third = await talk("Three", { previous_response_id: second });
+    expect(third.previous_response_id).toBe(second);
+    expect(lastHeard()).toEqual(["One", "Well:", "Two", "Well:", "Three"]);
+  });
+
+  it("lists what its own request brought", async () => {
+    const first = await talk("One");
+    const second = await talk("Two", { previous_response_id: first.id });
+    const listed = [];
+    for await (const item of sdk().responses.inputItems.list(second.id)) listed.push(item);
+    expect(listed).toMatchObject([{ type: "message", role: "user", content: "Two" }]);
+    const many = await sdk().responses.create({
+      model: "tools",
+      input: ["a", "b", "c"].map((content) => ({ role: "user" as const, content })),
+    });
+    const contents = async (order: "asc" | "desc") => {
+      const found: unknown[] = [];
+      for await (const item of sdk().responses.inputItems.list(many.id, { order, limit: 2 }))
+        found.push((item as { content: unknown }).content);
+      return found;
+    };
+    expect([await contents("asc"), await contents("desc")]).toEqual([
+      ["a", "b", "c"],
+      ["c", "b", "a"],
+    ]);
+  });
+
+  it("is forgotten when its caller says so, and what went on from it says why it cannot", async () => {
+    const first = await talk("One");
+    const second = await talk("Two", { previous_response_id: first.id });
+    await sdk().responses.delete(first.id);
+    await expect(sdk().responses.retrieve(first.id)).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+    const error = await talk("Three", { previous_response_id: second.id }).catch((thrown) => thrown);
+    expect(error).toMatchObject({ status: 400, param: "previous_response_id" });
+    expect(error.message).toContain(first.id);
+    expect(await talk("Three", { previous_response_id: null })).toMatchObject({ status: "completed" });
+  });
+
+  it("leaves nothing behind with `store: false`, nor where it failed", async () => {
+    const before = await rowCount();
+    const response = await talk("Forget me", { store: false });
+    expect(response).toMatchObject({ store: false });
+    const stream = await sdk().responses.create({ model: "broken", input: "hi", stream: true });
+    await (async () => {
+      for await (const _event of stream);
+    })().catch(() => {});
+    expect(await rowCount()).toBe(before);
+    await expect(talk("And?", { previous_response_id: response.id })).rejects.toMatchObject({ status: 400 });
+  });
+
+  it("stays as long as its conversation goes on, and not longer", async () => {
+    const first = await talk("One");
+    await world.pool.query("UPDATE responses SET expires_at = now() + interval '1 minute' WHERE id = $1", [
+      first.id,
+    ]);
+    const second = await talk("Two", { previous_response_id: first.id });
+    const { rows } = await world.pool.query(
+      "SELECT expires_at > now() + interval '23 hours' AS kept FROM responses WHERE id = ANY ($1)",
+      [[first.id, second.id]],
+    );
+    expect(rows).toEqual([{ kept: true }, { kept: true }]);
+    await world.pool.query("UPDATE responses SET expires_at = now() WHERE id = $1", [first.id]);
+    await expect(sdk().responses.retrieve(first.id)).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+    await expect(talk("Three", { previous_response_id: second.id })).rejects.toMatchObject({ status: 400 });
+  });
+});
+
 describe("the AI SDK's OpenAI provider, as it is by default", () => {
   const provider = () => createOpenAI({ baseURL: base(), apiKey: consumer.key });
   const weather = tool({
@@ -281,22 +388,71 @@ describe("the AI SDK's OpenAI provider, as it is by default", () => {
     expect(await result.finishReason).toBe("stop");
   });
 
-  it.each(["whole", "streamed"])(
-    "goes round with tools to the answer, %s, where it stores nothing",
-    async (how) => {
-      const asked = {
-        model: provider()("tools"),
-        prompt: "Weather?",
-        tools: { weather },
-        stopWhen: stepCountIs(3),
-        providerOptions: { openai: { store: false } },
-      };
-      const text = how === "whole" ? (await generateText(asked)).text : await streamText(asked).text;
-      expect(text).toBe("Sunny in both.");
-      expect((heard.messages as { content: unknown }[]).slice(-2).map(({ content }) => content)).toEqual([
-        "sun in Bern",
-        "sun in Rome",
-      ]);
-    },
-  );
+  it.each([
+    ["whole", true],
+    ["streamed", true],
+    ["whole", false],
+    ["streamed", false],
+  ])("goes round with tools to the answer, %s, where it stores: %s", async (how, store) => {
+    const asked = {
+      model: provider()("tools"),
+      prompt: "Weather?",
+      tools: { weather },
+      stopWhen: stepCountIs(3),
+      ...(store ? {} : { providerOptions: { openai: { store } } }),
+    };
+    const text = how === "whole" ? (await generateText(asked)).text : await streamText(asked).text;
+    expect(text).toBe("Sunny in both.");
+    expect((heard.messages as { content: unknown }[]).slice(-2).map(({ content }) => content)).toEqual([
+      "sun in Bern",
+      "sun in Rome",
+    ]);
+  });
+
+  it("shows thought as reasoning", async () => {
+    const { reasoningText } = await generateText({ model: provider()("tools"), prompt: "Hm?" });
+    expect(reasoningText).toBe("Two cities.");
+    expect(await streamText({ model: provider()("tools"), prompt: "Hm?" }).reasoningText).toBe("Two cities.");
+  });
+
+  it.each<[string, string, object, number]>([
+    ["a model that nobody offers", "nobody", {}, 404],
+    ["more than the credit", "dear", {}, 402],
+    ["tools that no node has", "words", { tools: { weather } }, 400],
+  ])("raises a status for %s, and tries no more", async (_what, model, more, statusCode) => {
+    const error = await generateText({ model: provider()(model), prompt: "hi", ...more }).catch(
+      (thrown) => thrown,
+    );
+    expect(APICallError.isInstance(error)).toBe(true);
+    expect(error).toMatchObject({ statusCode, isRetryable: false });
+  });
+
+  it("reports one error for a stream that breaks, after what was said", async () => {
+    const errors: unknown[] = [];
+    const { fullStream } = streamText({
+      model: provider()("broken"),
+      prompt: "hi",
+      onError: ({ error }) => void errors.push(error),
+    });
+    let seen = 0;
+    for await (const part of fullStream) if (part.type === "text-delta") seen++;
+    expect([seen, errors.length]).toEqual([3, 1]);
+  });
+
+  it("aborts the engine, and pays for what came", async () => {
+    const [before, stopped] = [await world.available(consumer), aborted];
+    const controller = new AbortController();
+    const { fullStream } = streamText({
+      model: provider()("slow"),
+      prompt: "hi",
+      maxOutputTokens: 500,
+      abortSignal: controller.signal,
+    });
+    let seen = 0;
+    for await (const part of fullStream) if (part.type === "text-delta" && ++seen === 5) controller.abort();
+    await until(() => aborted === stopped + 1, "the engine is told");
+    await until(async () => (await world.ledger.openHolds()).length === 0, "the hold is resolved");
+    const spent = before - (await world.available(consumer));
+    expect(spent >= 5n * CREDIT && spent < 30n * CREDIT).toBe(true);
+  });
 });

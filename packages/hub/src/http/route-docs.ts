@@ -261,6 +261,15 @@ export const routeDocs: Record<string, RouteDoc> = {
       },
     },
   },
+  "GET /v1/responses/:id": { response: { 200: response } },
+  "DELETE /v1/responses/:id": {
+    response: {
+      200: z.object({ id: z.string(), object: z.literal("response"), deleted: z.literal(true) }),
+    },
+  },
+  "GET /v1/responses/:id/input_items": {
+    response: { 200: listOf(z.looseObject({ id: z.string(), type: z.string() })) },
+  },
   "POST /v1/messages": {
     body: messagesBodySchema,
     response: {

@@ -15,8 +15,8 @@ import type { StreamWriter } from "./stream-writer.ts";
 /** A job's answer in pieces, in one dialect. */
 export interface StreamedAnswer extends JobSink {
   readonly writer: StreamWriter;
-  /** The end of a completed job. */
-  finish(outcome: JobOutcome): void;
+  /** The end of a completed job. Must not reject. */
+  finish(outcome: JobOutcome): void | Promise<void>;
   /** The end of a broken one, after its headers went. */
   fail(error: GfeError, outcome?: JobOutcome): void;
 }

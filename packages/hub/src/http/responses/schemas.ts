@@ -1,12 +1,10 @@
-/**
- * The body of /v1/responses. Nothing is stored: what would need it (`previous_response_id`, references to items) is
- * refused by name, and the caller sends the items themselves.
- */
+/** The body of /v1/responses. What cannot be honoured is refused by name, never dropped. */
 import { z } from "zod";
 import { INFERENCE_LIMITS } from "../inference/schemas.ts";
 import { providerSchema } from "../inference/steering.ts";
+import { nameOf } from "../parse.ts";
 
-const NOT_STORED = "is not kept here: send the items themselves, with `store: false`";
+const NOT_KEPT = "is not kept here: send the items themselves, or `previous_response_id`";
 
 const inputText = z.looseObject({ type: z.enum(["input_text", "output_text"]), text: z.string() });
 const refusal = z.looseObject({ type: z.literal("refusal"), refusal: z.string() });
@@ -42,15 +40,20 @@ const callOutput = z.looseObject({
 const reasoning = z.looseObject({
   type: z.literal("reasoning"),
   summary: z.array(z.looseObject({ type: z.literal("summary_text"), text: z.string() })).max(256),
+  content: z
+    .array(z.looseObject({ type: z.literal("reasoning_text"), text: z.string() }))
+    .max(256)
+    .nullish(),
 });
-/** Has an id, and nothing is found by it. */
-const reference = z.looseObject({ type: z.literal("item_reference"), id: z.never(NOT_STORED) });
+/** Stands for an item that came with an earlier request or response. */
+const reference = z.strictObject({ type: z.literal("item_reference"), id: nameOf(80) });
 
 export type Item =
   | z.infer<typeof message>
   | z.infer<typeof call>
   | z.infer<typeof callOutput>
   | z.infer<typeof reasoning>;
+type GivenItem = Item | z.infer<typeof reference>;
 const items: Record<string, z.ZodType> = {
   message,
   function_call: call,
@@ -60,7 +63,7 @@ const items: Record<string, z.ZodType> = {
 };
 
 /** Each by its own type, so that a fault is named inside the item it is in. */
-const item = z.unknown().transform((value, context): Item => {
+const item = z.unknown().transform((value, context): GivenItem => {
   const type = typeof value === "object" && value !== null && "type" in value ? value.type : "message";
   const schema = typeof type === "string" ? items[type] : undefined;
   if (!schema) {
@@ -73,7 +76,7 @@ const item = z.unknown().transform((value, context): Item => {
     return z.NEVER;
   }
   const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data as Item;
+  if (parsed.success) return parsed.data as GivenItem;
   for (const { path, message } of parsed.error.issues)
     context.issues.push({ code: "custom", message, path: [...path], input: value });
   return z.NEVER;
@@ -99,6 +102,11 @@ const format = z.discriminatedUnion("type", [
   }),
 ]);
 
+/** All that the model thought comes as its summary. */
+const summary = z
+  .enum(["auto", "detailed"], { error: "must be auto or detailed: reasoning is not made shorter" })
+  .nullish();
+
 export const responsesBodySchema = z.strictObject({
   model: z.string().min(1).max(200),
   input: z.union([z.string().min(1), z.array(item).min(1).max(INFERENCE_LIMITS.messages)]),
@@ -118,18 +126,25 @@ export const responsesBodySchema = z.strictObject({
   parallel_tool_calls: z.boolean().nullish(),
   text: z.strictObject({ format: format.optional(), verbosity: z.literal("medium").nullish() }).nullish(),
   reasoning: z
-    .looseObject({ effort: z.enum(["none", "minimal", "low", "medium", "high"]).nullish() })
+    .strictObject({
+      effort: z.enum(["none", "minimal", "low", "medium", "high"]).nullish(),
+      summary,
+      generate_summary: summary,
+    })
     .nullish(),
   /** Ours: what is asked of nodes and prices. */
   provider: providerSchema.nullish(),
-  previous_response_id: z.null(NOT_STORED).optional(),
-  conversation: z.null(NOT_STORED).optional(),
-  prompt: z.null(NOT_STORED).optional(),
+  /** Goes on from a response that was stored: its items come before this request's. */
+  previous_response_id: nameOf(80).nullish(),
+  conversation: z.null(NOT_KEPT).optional(),
+  prompt: z.null(NOT_KEPT).optional(),
   background: z.literal(false, { error: "must be false: submit it as a job or a batch" }).nullish(),
   truncation: z.literal("disabled", { error: "must be disabled: prompts are never cut" }).nullish(),
-  // Nothing is stored whatever it says, and the answer says so.
+  /** Kept, unless this is false, for a later request to go on from; the answer says whether it was. */
   store: z.boolean().nullish(),
-  include: z.array(z.literal("reasoning.encrypted_content")).nullish(),
+  /** Reasoning is never encrypted here: it comes as text. */
+  include: z.array(z.enum(["reasoning.encrypted_content", "message.output_text.logprobs"])).nullish(),
+  top_logprobs: z.number().int().min(0).max(20).nullish(),
   // Of the caller's account at OpenAI, or hints for a cache.
   metadata: z.record(z.string(), z.string()).nullish(),
   user: z.string().max(512).nullish(),

@@ -83,6 +83,23 @@ describe("attempts", () => {
     expect(connection.frames.filter((frame) => "attempt" in frame && frame.attempt === id)).toHaveLength(1);
   });
 
+  it("go on behind what another node said, and never begin anew where they can't", async () => {
+    const hub = await hubOf();
+    const script: Script = { text: ["Once ", "upon ", "a ", "time"] };
+    await nodeOf(hub, script);
+    const connection = await hub.joined();
+    const prefix = { text: "Once upo", tokens: 2 };
+    const attempt = connection.start({ attempt: attemptId(), prefix });
+    expect((await attempt.end).type).toBe("attempt.done");
+    expect(attempt.text()).toBe("n a time");
+
+    const other = await hubOf();
+    await nodeOf(other, { ...script, models: [{ capabilities: ["chat"] }] });
+    const refused = (await other.joined()).start({ attempt: attemptId(), prefix });
+    expect(await refused.end).toMatchObject({ type: "attempt.failed", code: "unsupported" });
+    expect(refused.text()).toBe("");
+  });
+
   it("are cancelled at the engine at once", async () => {
     const hub = await hubOf();
     const aborted = Promise.withResolvers<number>();

@@ -80,7 +80,8 @@ export function createCatalogue({ engines, prices, log, offers: wanted }: Catalo
           continue;
         }
         next.push(offer.data);
-        places.set(model.name, { engine, digest: offer.data.digest ?? null, slots: offer.data.slots });
+        const { digest = null, slots, capabilities } = offer.data;
+        places.set(model.name, { engine, digest, slots, continues: capabilities.includes("continuation") });
       }
     }
     const text = JSON.stringify(next);

@@ -12,6 +12,8 @@ export interface Placement {
   engine: Engine;
   digest: string | null;
   slots: number;
+  /** Whether it can go on with what another node said. */
+  continues: boolean;
 }
 
 /** The one connection that an attempt belongs to: after its end nothing is sent. */
@@ -71,6 +73,9 @@ export function createRunner(options: RunnerOptions): Runner {
     if (!placement) return failed("engine_error", `${frame.model} is not offered any more`);
     if (running.size >= options.slots() || (runningByModel.get(frame.model) ?? 0) >= placement.slots)
       return failed("busy", "every slot is taken");
+    // To begin anew would repeat what the caller has.
+    if (frame.prefix && !placement.continues)
+      return failed("unsupported", "prefix: this model has no continuation");
     return null;
   }
 

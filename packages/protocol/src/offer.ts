@@ -69,6 +69,8 @@ export const capabilitySchema = z.enum([
   "reasoning",
   "seed",
   "multiple_choices",
+  /** Goes on behind what another node said of an answer (`prefix` of attempt.start). */
+  "continuation",
 ]);
 export type Capability = z.infer<typeof capabilitySchema>;
 

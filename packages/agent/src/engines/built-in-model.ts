@@ -126,14 +126,14 @@ function wrapperOf(library: Library, model: LlamaModel): ChatWrapper {
     : new library.ChatMLChatWrapper();
 }
 
-/** Log-probabilities come token by token, where thoughts could not be told from the answer. */
+/** Log-probabilities come token by token, where thoughts could not be told from the answer; a prefix tells none of them. */
 function capabilitiesOf(info: GgufFileInfo, embeddings: boolean, thinks: boolean): Capability[] {
   const { architecture } = info.metadata.general;
   const own = (info.metadata as unknown as Record<string, Record<string, unknown> | undefined>)[architecture];
   // A pooling type is what makes a model one for vectors.
   if (own?.pooling_type !== undefined && own.pooling_type !== 0) return ["embedding"];
   const spoken: Capability[] = ["chat", "completion", "json_mode", "json_schema", "seed"];
-  if (!thinks) spoken.push("logprobs");
+  if (!thinks) spoken.push("logprobs", "continuation");
   return embeddings ? [...spoken, "embedding"] : spoken;
 }
 

@@ -1,8 +1,8 @@
 /** One attempt on the built-in engine. Counts are exact: the sequence meters every token, also of an aborted attempt. */
 import type { FinishReason } from "@gfe/protocol";
-import type { ChatHistoryItem, LlamaContextSequence, LlamaGrammar } from "node-llama-cpp";
-import { speakWithLogprobs } from "./built-in-logprobs.ts";
+import type { ChatHistoryItem, ChatWrapper, LlamaContextSequence, LlamaGrammar, Token } from "node-llama-cpp";
 import type { BuiltInModel } from "./built-in-model.ts";
+import { speakByToken } from "./built-in-tokens.ts";
 import { type EngineAttempt, type EngineOutcome, type EngineSink, encodeVector, failed } from "./engine.ts";
 import {
   type ChatRequest,
@@ -39,7 +39,10 @@ export async function runBuiltIn(
   const request = parsed.data;
   const refused = unsupported(request);
   if (refused) return refused;
-  const inputTokens = countInput(model, request);
+  const prefix = attempt.prefix?.text ?? "";
+  const prompt = promptOf(model, request, prefix);
+  const inputTokens = prompt.length;
+  const saidTokens = prefix === "" ? 0 : inputTokens - promptOf(model, request, "").length;
   const room = model.contextSize - inputTokens - 1;
   if (room < 1)
     return failed(
@@ -50,8 +53,10 @@ export async function runBuiltIn(
   const before = sequence.tokenMeter.getState();
   try {
     signal.throwIfAborted();
-    const maxTokens = Math.min(request.max_tokens ?? OUTPUT_TOKENS_DEFAULT, room);
-    const finish = await generate(model, sequence, request, maxTokens, sink, signal);
+    const maxTokens = Math.min((request.max_tokens ?? OUTPUT_TOKENS_DEFAULT) - saidTokens, room);
+    const behindTokens = "prompt" in request ? inputTokens : saidTokens;
+    const going = { prompt, behindTokens, maxTokens };
+    const finish = maxTokens < 1 ? "length" : await generate(model, sequence, request, going, sink, signal);
     const used = sequence.tokenMeter.diff(before);
     return {
       type: "done",
@@ -83,14 +88,39 @@ function unsupported(request: ChatRequest | CompletionRequest): EngineOutcome | 
   return null;
 }
 
+interface Going {
+  prompt: Token[];
+  /** Of the prompt's tokens, the last so many are text that the answer goes on from. */
+  behindTokens: number;
+  maxTokens: number;
+}
+
 async function generate(
-  { library, llama, model, chatWrapper }: BuiltInModel,
+  built: BuiltInModel,
   sequence: LlamaContextSequence,
   request: ChatRequest | CompletionRequest,
-  maxTokens: number,
+  going: Going,
   sink: EngineSink,
   signal: AbortSignal,
 ): Promise<FinishReason> {
+  const { library, llama, model, chatWrapper } = built;
+  const { maxTokens } = going;
+  const isChat = "messages" in request;
+  const grammar = isChat ? await grammarOf(library, llama, request.response_format) : null;
+  if (!isChat || going.behindTokens > 0 || request.logprobs) {
+    const { repeatPenalty: penalty, ...sampling } = samplingOf(request);
+    const grammarEvaluationState = grammar && new library.LlamaGrammarEvaluationState({ model, grammar });
+    const run = {
+      prompt: going.prompt,
+      behindTokens: going.behindTokens,
+      stops: [...stopsOf(request.stop), ...(isChat ? triggersOf(chatWrapper, request) : [])],
+      maxTokens,
+      top: isChat && request.logprobs ? (request.top_logprobs ?? 0) : null,
+      penalty,
+      sampling: { ...sampling, ...(grammarEvaluationState ? { grammarEvaluationState } : {}) },
+    };
+    return speakByToken(built, sequence, run, sink, signal);
+  }
   const stopped = new AbortController();
   const stops = new TextStops(stopsOf(request.stop), (text) => sink.text(text));
   const say = (text: string) => {
@@ -107,43 +137,9 @@ async function generate(
     signal: AbortSignal.any([signal, stopped.signal]),
     stopOnAbortSignal: true,
   };
-  if (!("messages" in request)) {
-    const completion = new library.LlamaCompletion({ contextSequence: sequence, autoDisposeSequence: false });
-    const { metadata } = await completion
-      .generateCompletionWithMeta(request.prompt, { ...options, disableContextShift: true, onTextChunk: say })
-      .finally(() => completion.dispose({ disposeSequence: false }));
-    return end(metadata.stopReason);
-  }
-  const grammar = await grammarOf(library, llama, request.response_format);
-  if (request.logprobs) {
-    const { contextText, stopGenerationTriggers } = chatWrapper.generateContextState({
-      chatHistory: historyOf(request),
-    });
-    const { repeatPenalty: penalty, ...sampling } = samplingOf(request);
-    const run = {
-      prompt: contextText.tokenize(model.tokenizer),
-      // A trigger that is a special token ends the generation by itself.
-      stops: [
-        ...stopsOf(request.stop),
-        ...stopGenerationTriggers.flatMap(({ values: [only, ...more] }) =>
-          typeof only === "string" && more.length === 0 ? only : [],
-        ),
-      ],
-      maxTokens,
-      top: request.top_logprobs ?? 0,
-      penalty,
-      sampling: {
-        ...sampling,
-        ...(grammar
-          ? { grammarEvaluationState: new library.LlamaGrammarEvaluationState({ model, grammar }) }
-          : {}),
-      },
-    };
-    return speakWithLogprobs({ model }, sequence, run, sink, signal);
-  }
   const chat = new library.LlamaChat({ contextSequence: sequence, chatWrapper, autoDisposeSequence: false });
   const { metadata } = await chat
-    .generateResponse(historyOf(request), {
+    .generateResponse(historyOf(request, ""), {
       ...options,
       ...(grammar ? { grammar } : {}),
       onResponseChunk({ type, text }) {
@@ -154,6 +150,16 @@ async function generate(
     })
     .finally(() => chat.dispose({ disposeSequence: false }));
   return end(metadata.stopReason);
+}
+
+/** Texts at which the model's template ends an answer; a trigger that is a special token ends it by itself. */
+function triggersOf(chatWrapper: ChatWrapper, request: ChatRequest): string[] {
+  const { stopGenerationTriggers } = chatWrapper.generateContextState({
+    chatHistory: historyOf(request, ""),
+  });
+  return stopGenerationTriggers.flatMap(({ values: [only, ...more] }) =>
+    typeof only === "string" && more.length === 0 ? only : [],
+  );
 }
 
 type Library = BuiltInModel["library"];
@@ -192,25 +198,32 @@ function samplingOf(request: ChatRequest | CompletionRequest) {
   };
 }
 
-/** The last item is the answer that is to be written. */
-function historyOf({ messages }: ChatRequest): ChatHistoryItem[] {
+/** The last item is the answer that is to be written, behind what of it is there already. */
+function historyOf({ messages }: ChatRequest, prefix: string): ChatHistoryItem[] {
   const history: ChatHistoryItem[] = messages.map(({ role, content }) => {
     const text = textOf(content);
     if (role === "assistant") return { type: "model", response: [text] };
     return { type: role === "user" || role === "tool" ? "user" : "system", text };
   });
-  return [...history, { type: "model", response: [] }];
+  return [...history, { type: "model", response: prefix === "" ? [] : [prefix] }];
 }
 
-function countInput({ model, chatWrapper }: BuiltInModel, request: ChatRequest | CompletionRequest): number {
+/** All that the model reads before it goes on. */
+function promptOf(
+  { model, chatWrapper }: BuiltInModel,
+  request: ChatRequest | CompletionRequest,
+  prefix: string,
+): Token[] {
   if ("messages" in request) {
-    const { contextText } = chatWrapper.generateContextState({ chatHistory: historyOf(request) });
-    return contextText.tokenize(model.tokenizer).length;
+    const { contextText } = chatWrapper.generateContextState({ chatHistory: historyOf(request, prefix) });
+    return contextText.tokenize(model.tokenizer);
   }
+  const text = request.prompt + prefix;
   // As node-llama-cpp puts a completion together: behind its first token a text has no leading space of its own.
-  return model.tokens.shouldPrependBosToken
-    ? model.tokenize(request.prompt, false, "trimLeadingSpace").length + 1
-    : model.tokenize(request.prompt).length;
+  const { bos, shouldPrependBosToken } = model.tokens;
+  return shouldPrependBosToken && bos !== null
+    ? [bos, ...model.tokenize(text, false, "trimLeadingSpace")]
+    : model.tokenize(text);
 }
 
 async function embed(

@@ -50,7 +50,16 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
         quantisation: "F32",
         parameters: expect.stringMatching(/^2\d\dK$/),
         contextLength: 512,
-        capabilities: ["chat", "completion", "json_mode", "json_schema", "seed", "logprobs", "embedding"],
+        capabilities: [
+          "chat",
+          "completion",
+          "json_mode",
+          "json_schema",
+          "seed",
+          "logprobs",
+          "continuation",
+          "embedding",
+        ],
         slots: 2,
       },
     ]);
@@ -121,6 +130,40 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
     }
     expect(tokens.some(({ logprob }) => logprob < -0.01)).toBe(true);
   });
+
+  it("keeps the space before the first word of a completion", async () => {
+    const sink = collect();
+    await engine.run(completion({ prompt: "The cat", max_tokens: 8 }), sink, never());
+    expect(sink.texts[0]).toMatch(/^ \S/);
+  });
+
+  it.each(["chat", "completion"] as const)(
+    "goes on behind any beginning of a %s's answer as if it had said it itself, to the same end",
+    async (kind) => {
+      const body = {
+        ...(kind === "chat" ? { messages: [{ role: "user", content: "Once" }] } : { prompt: "The cat" }),
+        ...{ temperature: 0, max_tokens: 40 },
+      };
+      const whole = collect();
+      const undisturbed = await engine.run({ kind, model: "stories260K", body }, whole, never());
+      const text = whole.texts.join("");
+      for (let cut = 1; cut < whole.texts.length; cut++) {
+        const prefix = { text: whole.texts.slice(0, cut).join(""), tokens: cut };
+        const rest = collect();
+        const outcome = await engine.run({ kind, model: "stories260K", body, prefix }, rest, never());
+        expect(prefix.text + rest.texts.join("")).toBe(text);
+        expect(outcome).toMatchObject({ type: "done", finish: (undisturbed as { finish: string[] }).finish });
+        expect(outcome.usage?.outputTokens).toBe(40 - cut);
+      }
+      const rest = collect();
+      const nothingLeft = { kind, model: "stories260K", body, prefix: { text, tokens: 40 } };
+      expect(await engine.run(nothingLeft, rest, never())).toMatchObject({
+        type: "done",
+        finish: ["length"],
+      });
+      expect(rest.texts).toEqual([]);
+    },
+  );
 
   it("keeps to a JSON schema", async () => {
     const sink = collect();

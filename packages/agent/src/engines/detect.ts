@@ -7,6 +7,7 @@ import { z } from "zod";
 import { parseJson, readText } from "../body.ts";
 import { type Host, limitedSignal } from "../host.ts";
 import { DETECT_LIMITS } from "../limits.ts";
+import { createDigests } from "./digests.ts";
 import type { Engine } from "./engine.ts";
 import { createOllamaEngine, OLLAMA_PORT } from "./ollama.ts";
 import { createOpenAiEngine } from "./openai-compatible.ts";
@@ -26,7 +27,7 @@ export interface DetectOptions {
   contextLengthMax?: number;
 }
 
-type DetectHost = Pick<Host, "http" | "after" | "env">;
+type DetectHost = Pick<Host, "http" | "after" | "env" | "files" | "directories">;
 export type Detected = "ollama" | OpenAiKind | "hub" | "nothing";
 
 /** Looks at every address at once; the engines come in the order of the addresses. */
@@ -58,8 +59,11 @@ function engineOf(host: DetectHost, baseUrl: string, kind: Detected, options: De
     address: { baseUrl, ...(apiKey === undefined ? {} : { apiKey }) },
     ...(slots === undefined ? {} : { slots }),
     ...(capabilities === undefined ? {} : { capabilities }),
+    ...(isHere(baseUrl) ? { digestOf: createDigests(host) } : {}),
   });
 }
+
+const isHere = (url: string): boolean => /^https?:\/\/(127\.|localhost\b|\[::1\])/.test(url);
 
 function addressesOf({ env }: DetectHost, { urls = [], ports = DEFAULT_PORTS }: DetectOptions): string[] {
   const told = [...urls];

@@ -1,7 +1,7 @@
 /** SHA-256 of model files, remembered by path, size and time of change: hashing 40 GB at every start is no option. */
 import { z } from "zod";
 import { parseJson } from "../body.ts";
-import type { FileFacts, Host } from "../host.ts";
+import { delay, type FileFacts, type Host } from "../host.ts";
 
 const CACHE_FILE = "digests.json";
 const ENTRIES_MAX = 1000;
@@ -30,4 +30,27 @@ export async function digestOfFile(
     mode: 0o600,
   });
   return `sha256:${sha256}`;
+}
+
+/** Hashing goes on behind the announcement of a model whose file takes longer: the next look tells it. */
+const DIGEST_WAIT_MS = 2_000;
+
+/** Digests of files that another program serves; null where there is no such file here, or while it is still hashed. */
+export function createDigests(
+  host: Pick<Host, "files" | "directories" | "after">,
+): (path: string) => Promise<string | null> {
+  const begun = new Map<string, Promise<string | null>>();
+  return async (path) => {
+    const facts = await host.files.facts(path).catch(() => null);
+    if (!facts) return null;
+    const key = `${path} ${facts.sizeBytes} ${facts.modifiedMs}`;
+    const hashing = begun.get(key) ?? digestOfFile(host, path, facts).catch(() => null);
+    begun.set(key, hashing);
+    const over = new AbortController();
+    const tooLong = delay(host, DIGEST_WAIT_MS, over.signal).then(
+      () => null,
+      () => null,
+    );
+    return Promise.race([hashing, tooLong]).finally(() => over.abort());
+  };
 }

@@ -22,7 +22,7 @@ export interface DiscoveredModel {
   slots: number;
 }
 
-export type EngineAttempt = Pick<AttemptStart, "kind" | "model" | "body" | "whole">;
+export type EngineAttempt = Pick<AttemptStart, "kind" | "model" | "body" | "whole" | "prefix">;
 
 /** Token counts in the engine's own words; anything not a count is dropped by the runner. */
 export interface EngineUsage {
@@ -68,6 +68,10 @@ export class EngineGone extends Error {
     this.name = "EngineGone";
   }
 }
+
+/** What an engine without a tokeniser of ours may still say of an answer whose beginning is there: at least a token. */
+export const tokensLeft = (maxTokens: number, prefix: EngineAttempt["prefix"]): number =>
+  Math.max(1, maxTokens - (prefix?.tokens ?? 0));
 
 export const failed = (
   code: AttemptFailure,

@@ -12,7 +12,16 @@ describe("Ollama's models", () => {
         quantisation: "Q8_0",
         parameters: "1.2B",
         contextLength: 8192,
-        capabilities: ["chat", "completion", "json_mode", "json_schema", "seed", "logprobs", "tools"],
+        capabilities: [
+          "chat",
+          "completion",
+          "json_mode",
+          "json_schema",
+          "seed",
+          "logprobs",
+          "tools",
+          "continuation",
+        ],
         slots: 1,
       },
     ]);

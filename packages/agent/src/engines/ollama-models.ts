@@ -109,7 +109,8 @@ function capabilitiesOf(told: readonly string[], logprobs: boolean): Capability[
     if (logprobs) found.push("logprobs");
     if (told.includes("tools")) found.push("tools");
     if (told.includes("vision")) found.push("vision");
-    if (told.includes("thinking")) found.push("reasoning");
+    // A thought belongs before the answer: there is no going on behind the answer's beginning.
+    found.push(told.includes("thinking") ? "reasoning" : "continuation");
   }
   if (told.includes("embedding")) found.push("embedding");
   return found;

@@ -1,6 +1,6 @@
 /** From OpenAI's words to Ollama's. What Ollama can't do is answered as unsupported, never left out silently. */
 import type { DiscoveredModel, EngineAttempt, EngineOutcome } from "./engine.ts";
-import { failed } from "./engine.ts";
+import { failed, tokensLeft } from "./engine.ts";
 import {
   type ChatMessage,
   type ChatRequest,
@@ -28,11 +28,13 @@ export function ollamaCall(attempt: EngineAttempt, model: DiscoveredModel): Olla
     const request = completionRequestSchema.safeParse(attempt.body);
     if (!request.success)
       return failed("engine_refused", request.error.issues[0]?.message ?? "malformed body");
-    return unsupported(request.data) ?? generate(request.data, model);
+    return unsupported(request.data) ?? generate(request.data, model, attempt.prefix);
   }
   const request = chatRequestSchema.safeParse(attempt.body);
   if (!request.success) return failed("engine_refused", request.error.issues[0]?.message ?? "malformed body");
-  return unsupported(request.data) ?? unsupportedChat(request.data) ?? chat(request.data, model);
+  return (
+    unsupported(request.data) ?? unsupportedChat(request.data) ?? chat(request.data, model, attempt.prefix)
+  );
 }
 
 export function ollamaEmbedCall(attempt: EngineAttempt, model: DiscoveredModel): OllamaCall | EngineOutcome {
@@ -61,35 +63,41 @@ function unsupportedChat({ tools, tool_choice: choice, ...request }: ChatRequest
   return null;
 }
 
-function generate(request: CompletionRequest, model: DiscoveredModel): OllamaCall {
+type Prefix = EngineAttempt["prefix"];
+
+function generate(request: CompletionRequest, model: DiscoveredModel, prefix: Prefix): OllamaCall {
   return {
     path: "/api/generate",
     body: {
       model: model.name,
-      prompt: request.prompt,
+      prompt: request.prompt + (prefix?.text ?? ""),
       raw: true, // a completion continues the text as it is: no template around it
       stream: true,
       ...NO_CUTTING,
-      options: optionsOf(request, model),
+      options: optionsOf(request, model, prefix),
     },
     inputs: 0,
   };
 }
 
-function chat(request: ChatRequest, model: DiscoveredModel): OllamaCall {
+function chat(request: ChatRequest, model: DiscoveredModel, prefix: Prefix): OllamaCall {
   const offersTools = request.tools?.length && request.tool_choice !== "none";
   return {
     path: "/api/chat",
     body: {
       model: model.name,
-      messages: messagesOf(request.messages),
+      // An answer's beginning as the last message leaves it open: the model goes on behind it.
+      messages: messagesOf([
+        ...request.messages,
+        ...(prefix ? [{ role: "assistant" as const, content: prefix.text }] : []),
+      ]),
       stream: true,
       ...NO_CUTTING,
       ...(offersTools ? { tools: request.tools } : {}),
       ...formatOf(request.response_format),
       ...thinkOf(request.reasoning_effort, model),
       ...(request.logprobs ? { logprobs: true, top_logprobs: request.top_logprobs ?? 0 } : {}),
-      options: optionsOf(request, model),
+      options: optionsOf(request, model, prefix),
     },
     inputs: 0,
   };
@@ -98,9 +106,10 @@ function chat(request: ChatRequest, model: DiscoveredModel): OllamaCall {
 function optionsOf(
   request: CompletionRequest | ChatRequest,
   model: DiscoveredModel,
+  prefix: Prefix,
 ): Record<string, unknown> {
   const options: Record<string, unknown> = { num_ctx: model.contextLength };
-  if (request.max_tokens !== undefined) options.num_predict = request.max_tokens;
+  if (request.max_tokens !== undefined) options.num_predict = tokensLeft(request.max_tokens, prefix);
   for (const name of [
     "temperature",
     "top_p",

@@ -18,6 +18,19 @@ describe("a chat on Ollama", () => {
     });
   });
 
+  it("goes on behind what another node said", async () => {
+    const prefix = { text: "Once", tokens: 4 };
+    const chat = await ask(ndjson(said(" upon"), done()), { body: { messages, max_tokens: 10 }, prefix });
+    expect(chat.sink.texts).toEqual([" upon"]);
+    expect(chat.sent).toMatchObject({
+      messages: [...messages, { role: "assistant", content: "Once" }],
+      options: { num_predict: 6 },
+    });
+    const body = { prompt: "Tell: ", max_tokens: 3 };
+    const completion = await ask(ndjson(done()), { kind: "completion", body, prefix });
+    expect(completion.sent).toMatchObject({ prompt: "Tell: Once", raw: true, options: { num_predict: 1 } });
+  });
+
   it("is asked in Ollama's words", async () => {
     const { sent } = await ask(ndjson(done()), {
       body: {

@@ -1,7 +1,11 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { createNodeHost } from "../node-host.ts";
 import { collect } from "../testing/collect.ts";
 import { type Answer, createEngineServer, type EngineServer, sse } from "../testing/engine-server.ts";
+import { createDigests } from "./digests.ts";
 import { createOpenAiEngine } from "./openai-compatible.ts";
 import type { OpenAiKind, OpenAiOptions } from "./openai-models.ts";
 
@@ -94,9 +98,29 @@ describe("models", () => {
         quantisation: "Q4_K_M",
         parameters: "8.2B",
         slots: 4,
-        capabilities: ["chat", "completion", "json_mode", "json_schema", "seed", "logprobs", "tools"],
+        capabilities: [
+          ...["chat", "completion", "json_mode", "json_schema", "seed", "logprobs", "tools", "continuation"],
+        ],
       },
     ]);
+  });
+
+  it("of llama.cpp are told by the digest of their file where that is on this machine", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "gfe-gguf-"));
+    const modelPath = join(directory, "tiny.gguf");
+    await writeFile(modelPath, "abc");
+    const own = createNodeHost({ configDir: directory, stateDir: join(directory, "state") });
+    const answers = (path: string) => ({ "/v1/models": list("tiny"), "/props": { model_path: path } });
+    const found = await engineOf("llama.cpp", answers(modelPath), { digestOf: createDigests(own) });
+    expect((await found.engine.models())[0]!.digest).toBe(
+      "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+    );
+    await found.server.close();
+    const { engine } = await engineOf("llama.cpp", answers(join(directory, "gone.gguf")), {
+      digestOf: createDigests(own),
+    });
+    expect((await engine.models())[0]!.digest).toBeUndefined();
+    await rm(directory, { recursive: true });
   });
 
   it("of vLLM have tools only where it was started with a parser for them, asked once", async () => {
@@ -260,6 +284,30 @@ describe("a stream", () => {
     const sent = server.requests.at(-1)!.body;
     expect(sent).not.toHaveProperty("stream");
     expect(sent).not.toHaveProperty("stream_options");
+  });
+
+  it("goes on behind what another node said where llama.cpp leaves the last message open", async () => {
+    const { engine, server: asked } = await engineOf("llama.cpp", {
+      "/v1/models": list("m"),
+      "/v1/chat/completions": sse(chunk({ content: " end" }), chunk({}, "stop")),
+      "/v1/completions": sse({ choices: [{ index: 0, text: " end", finish_reason: "stop" }] }),
+    });
+    await engine.models();
+    const prefix = { text: "The", tokens: 1 };
+    const run = (kind: "chat" | "completion", body: object, sink = collect()) =>
+      engine.run({ kind, model: "m", body: { ...body }, prefix }, sink, new AbortController().signal);
+    const sink = collect();
+    expect(await run("chat", { messages, max_tokens: 9 }, sink)).toMatchObject({ type: "done" });
+    expect(sink.texts).toEqual([" end"]);
+    await run("completion", { prompt: "Say: ", max_tokens: 1 });
+    const [chat, completion] = asked.requests.slice(-2).map(({ body }) => body);
+    expect(chat).toMatchObject({
+      messages: [...messages, { role: "assistant", content: "The" }],
+      continue_final_message: true,
+      add_generation_prompt: false,
+      max_tokens: 8,
+    });
+    expect(completion).toMatchObject({ prompt: "Say: The", max_tokens: 1 });
   });
 
   it("survives comments, carriage returns and cuts anywhere", async () => {

@@ -11,6 +11,7 @@ import {
   type EngineSink,
   encodeVector,
   failed,
+  tokensLeft,
 } from "./engine.ts";
 import { isOutcome, post, readStream, refusal } from "./engine-http.ts";
 import { type ListedModel, listOpenAiModels, type OpenAiKind, type OpenAiOptions } from "./openai-models.ts";
@@ -90,13 +91,31 @@ const embeddingsSchema = z.object({
 /** The body as the hub checked it, in this server's dialect. */
 function bodyOf(kind: OpenAiKind, attempt: EngineAttempt, model: ListedModel): Record<string, unknown> {
   const { repeat_penalty: repeatPenalty, reasoning_effort: effort, ...body } = attempt.body;
+  const { prefix } = attempt;
   const penalty = kind === "vllm" ? "repetition_penalty" : "repeat_penalty";
   return {
     ...body,
+    ...(prefix ? continued(attempt.kind, body, prefix) : {}),
     ...(repeatPenalty === undefined ? {} : { [penalty]: repeatPenalty }),
     ...(effort === undefined ? {} : effortOf(kind, effort)),
     model: model.id,
     ...(attempt.whole ? {} : { stream: true, stream_options: { include_usage: true } }),
+  };
+}
+
+/** llama.cpp leaves a last message of the model's open where it is told to, and says only what comes behind it. */
+function continued(
+  kind: EngineAttempt["kind"],
+  { prompt, messages, max_tokens: max }: Record<string, unknown>,
+  prefix: NonNullable<EngineAttempt["prefix"]>,
+): Record<string, unknown> {
+  const left = typeof max === "number" ? { max_tokens: tokensLeft(max, prefix) } : {};
+  if (kind === "completion") return { ...left, prompt: `${prompt}${prefix.text}` };
+  return {
+    ...left,
+    messages: [...(messages as object[]), { role: "assistant", content: prefix.text }],
+    continue_final_message: true,
+    add_generation_prompt: false,
   };
 }
 

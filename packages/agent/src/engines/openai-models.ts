@@ -22,6 +22,8 @@ export interface OpenAiOptions {
   slots?: number;
   /** What the models can do, where the provider knows better than the probes. */
   capabilities?: Capability[];
+  /** The digest of a model file that the server names; absent where its files are not this machine's. */
+  digestOf?: (path: string) => Promise<string | null>;
 }
 
 export type ListedModel = DiscoveredModel & {
@@ -30,7 +32,7 @@ export type ListedModel = DiscoveredModel & {
 };
 
 type Known = Pick<ListedModel, "contextLength" | "capabilities" | "slots"> &
-  Partial<Pick<ListedModel, "quantisation" | "parameters">>;
+  Partial<Pick<ListedModel, "digest" | "quantisation" | "parameters">>;
 
 const listSchema = z.object({ data: z.array(z.unknown()).max(4096) });
 const entrySchema = z.object({
@@ -52,12 +54,12 @@ export async function listOpenAiModels(
   before: ReadonlyMap<string, ListedModel>,
   signal?: AbortSignal,
 ): Promise<ListedModel[]> {
-  const { host, kind, address } = options;
+  const { host, address } = options;
   const bound = signal ? { signal } : {};
   const list = listSchema.safeParse(await inquire(host, address, "/v1/models", bound)).data;
   if (!list) throw new Error(`${address.baseUrl} answers /v1/models with something else`);
   const entries = list.data.slice(0, MODELS_MAX).flatMap((raw) => entrySchema.safeParse(raw).data ?? []);
-  const describe = await describerOf(kind, host, address, bound);
+  const describe = await describerOf(options, entries.length, bound);
   const found: ListedModel[] = [];
   for (const entry of entries) {
     const name = nameOf(entry.id);
@@ -82,14 +84,14 @@ type Bound = { signal?: AbortSignal };
 type Describe = (entry: Entry, before: ListedModel | undefined) => Promise<Known | null>;
 
 async function describerOf(
-  kind: OpenAiKind,
-  host: EngineHost,
-  address: EngineAddress,
+  { kind, host, address, digestOf }: OpenAiOptions,
+  models: number,
   bound: Bound,
 ): Promise<Describe> {
   switch (kind) {
     case "llama.cpp":
-      return describeLlamaCpp(host, address, bound);
+      // A server of several models names the file of none.
+      return describeLlamaCpp(host, address, models === 1 ? digestOf : undefined, bound);
     case "vllm":
       return async (entry, before) => ({
         contextLength: entry.max_model_len ?? FALLBACK_CONTEXT,
@@ -116,9 +118,15 @@ const propsSchema = z.object({
   chat_template: z.string().nullish(),
   chat_template_caps: z.record(z.string(), z.unknown()).nullish(),
   modalities: z.object({ vision: z.boolean().nullish() }).nullish(),
+  model_path: z.string().nullish(),
 });
 
-async function describeLlamaCpp(host: EngineHost, address: EngineAddress, bound: Bound): Promise<Describe> {
+async function describeLlamaCpp(
+  host: EngineHost,
+  address: EngineAddress,
+  digestOf: OpenAiOptions["digestOf"],
+  bound: Bound,
+): Promise<Describe> {
   const props = propsSchema.safeParse(await inquire(host, address, "/props", bound)).data;
   return async (entry, before) => {
     const capabilities: Capability[] = before?.capabilities ?? [];
@@ -131,15 +139,18 @@ async function describeLlamaCpp(host: EngineHost, address: EngineAddress, bound:
         if (caps ? caps.supports_tools === true : /\btools\b/.test(props?.chat_template ?? ""))
           capabilities.push("tools");
         if (props?.modalities?.vision) capabilities.push("vision");
-        if (/\b(enable_thinking|reasoning_effort)\b/.test(props?.chat_template ?? ""))
-          capabilities.push("reasoning");
+        const thinks = /\b(enable_thinking|reasoning_effort)\b/.test(props?.chat_template ?? "");
+        // A thought belongs before the answer: there is no going on behind the answer's beginning.
+        capabilities.push(thinks ? "reasoning" : "continuation");
       }
     }
+    const digest = props?.model_path ? await digestOf?.(props.model_path) : null;
     const context = props?.default_generation_settings?.n_ctx ?? entry.meta?.n_ctx ?? entry.meta?.n_ctx_train;
     return {
       contextLength: Math.max(1, Math.floor(context || FALLBACK_CONTEXT)),
       capabilities,
       slots: props?.total_slots ?? 1,
+      ...(digest ? { digest } : {}),
       ...(props?.model_ftype ? { quantisation: props.model_ftype } : {}),
       ...(entry.meta?.n_params ? { parameters: shortCount(entry.meta.n_params) } : {}),
     };

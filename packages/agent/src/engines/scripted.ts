@@ -46,7 +46,7 @@ export interface Script {
   onAborted?: (attempt: EngineAttempt) => void;
 }
 
-const capabilities: Capability[] = ["chat", "completion", "embedding", "seed"];
+const capabilities: Capability[] = ["chat", "completion", "embedding", "seed", "continuation"];
 
 /** `script` may be changed while it runs: each attempt and each look at the models reads it anew. */
 export function createScriptedEngine(host: Pick<Host, "after">, script: Script = {}): Engine {
@@ -83,9 +83,11 @@ async function speak(
   signal: AbortSignal,
 ): Promise<EngineOutcome> {
   const failure = typeof script.failure === "function" ? script.failure(attempt) : script.failure;
-  const wanted = script.text?.length ?? script.deltas ?? 16;
-  const limit = Number(attempt.body.max_tokens ?? wanted);
-  const count = Math.min(wanted, limit);
+  const pieces = piecesOf(script);
+  const limit = Number(attempt.body.max_tokens ?? pieces.length);
+  const said = attempt.prefix?.text.length ?? 0;
+  const left = behind(pieces.slice(0, limit), said);
+  const count = left.length;
   const usage = { inputTokens: Math.ceil(inputBytesOf(attempt.body) / 4), outputTokens: count };
   if (script.firstDeltaMs) await delay(host, script.firstDeltaMs, signal);
   signal.throwIfAborted();
@@ -95,16 +97,29 @@ async function speak(
     if (failure?.type === "break" && index >= failure.afterDeltas)
       return failed("engine_error", "the script says to break here", { ...usage, outputTokens: index });
     if (failure?.type === "hang" && index >= failure.afterDeltas) await hang(signal);
-    sink.text(script.text?.[index] ?? `${index > 0 ? " " : ""}${WORDS[index % WORDS.length]}`);
+    sink.text(left[index]!);
     const wait = sink.ready();
     if (wait) await wait;
     signal.throwIfAborted();
   }
   return {
     type: "done",
-    finish: [script.finish ?? (count < wanted ? "length" : "stop")],
+    finish: [script.finish ?? (limit < pieces.length ? "length" : "stop")],
     usage: failure?.type === "lie" ? failure.usage : failure?.type === "mute" ? null : usage,
   };
+}
+
+const piecesOf = ({ text, deltas = 16 }: Script): readonly string[] =>
+  text ?? Array.from({ length: deltas }, (_, at) => `${at > 0 ? " " : ""}${WORDS[at % WORDS.length]}`);
+
+/** What comes behind the first `length` characters; a piece may be cut. */
+function behind(pieces: readonly string[], length: number): string[] {
+  let skip = length;
+  return pieces.flatMap((piece) => {
+    const rest = piece.slice(skip);
+    skip = Math.max(0, skip - piece.length);
+    return rest === "" && piece !== "" ? [] : rest;
+  });
 }
 
 async function embed(

@@ -1,5 +1,6 @@
 /** What Ollama 0.13 answers, and an engine before it. */
 import { afterEach } from "vitest";
+import type { EngineAttempt } from "../engines/engine.ts";
 import { createOllamaEngine } from "../engines/ollama.ts";
 import { createNodeHost } from "../node-host.ts";
 import { collect } from "./collect.ts";
@@ -61,7 +62,7 @@ export async function ollama(answers: Record<string, Answer>, options: { context
 /** Runs one attempt on a model that has been looked up. */
 export async function ask(
   answer: Answer,
-  attempt: { kind?: "chat" | "completion" | "embedding"; body: Record<string, unknown> },
+  attempt: Partial<EngineAttempt> & Pick<EngineAttempt, "body">,
   shown: object = show(),
 ) {
   const kind = attempt.kind ?? "chat";
@@ -73,7 +74,7 @@ export async function ask(
   await engine.models();
   const sink = collect();
   const outcome = await engine.run(
-    { kind, model: "llama3.2:1b", body: attempt.body },
+    { ...attempt, kind, model: "llama3.2:1b" },
     sink,
     new AbortController().signal,
   );

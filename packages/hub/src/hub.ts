@@ -205,10 +205,10 @@ async function serve(
     hubId,
     nowMs,
     events: {
-      changed: ({ jobId, consumerId, providerId, state }) => {
+      changed: ({ jobId, consumerId, providerIds, state }) => {
         if (state === "running") live.jobStarted();
-        if (live.hasReaders(consumerId) || live.hasReaders(providerId))
-          void tellOwners(jobId, consumerId, providerId);
+        const owners = new Set([consumerId, ...providerIds]);
+        if ([...owners].some(live.hasReaders)) void tellOwners(jobId, owners);
       },
       ended: (outcome, kind) => {
         live.tokens(outcome.usage.output_tokens);
@@ -233,13 +233,13 @@ async function serve(
     nowMs,
     random,
   });
-  async function tellOwners(jobId: string, consumerId: string, providerId: string): Promise<void> {
+  async function tellOwners(jobId: string, owners: Iterable<string>): Promise<void> {
     try {
-      const owned = await getJob(pool, jobId);
-      for (const userId of new Set([consumerId, providerId])) {
+      for (const userId of owners) {
         if (!live.hasReaders(userId)) continue;
+        const owned = await getJob(pool, jobId, userId);
         const balance = await books.balance(userId);
-        if (owned) live.publish({ type: "job", job: owned.job }, userId);
+        if (owned && owned !== "forbidden") live.publish({ type: "job", job: owned.job }, userId);
         live.publish(
           { type: "balance", available_micro: `${balance.available}`, held_micro: `${balance.held}` },
           userId,

@@ -3,6 +3,7 @@ import {
   type AgentFrame,
   type Announcement,
   type AttemptStart,
+  type Capability,
   createSigner,
   DEFAULT_PRICE,
   deltaKind,
@@ -27,6 +28,9 @@ export interface RogueOptions {
   model?: string;
   price?: PriceWire;
   slots?: number;
+  digest?: string;
+  /** Beside chat, completion and embedding. */
+  capabilities?: Capability[];
   /** The same node again. */
   signer?: Signer;
   /** Called for each attempt; answers honestly with one word if absent. */
@@ -185,6 +189,8 @@ function announcementOf({
   model = "m",
   price = DEFAULT_PRICE,
   slots = 100,
+  digest,
+  capabilities = [],
 }: RogueOptions): Announcement {
   return {
     name,
@@ -194,7 +200,8 @@ function announcementOf({
       {
         model,
         context_length: 8192,
-        capabilities: ["chat", "completion", "embedding"],
+        ...(digest ? { digest } : {}),
+        capabilities: ["chat", "completion", "embedding", ...capabilities],
         slots,
         price,
         engine: "scripted",

@@ -66,7 +66,7 @@ async function balanceProblems({ world, people, startMicro }: AuditInput): Promi
   const { rows } = await world.pool.query<{ user_id: string; change: string }>(`
     SELECT user_id, sum(change) AS change FROM (
       SELECT consumer_id AS user_id, -cost_micro AS change FROM jobs
-      UNION ALL SELECT provider_id, cost_micro - fee_micro FROM jobs WHERE provider_id IS NOT NULL
+      UNION ALL SELECT provider_id, cost_micro - fee_micro FROM attempts
     ) c GROUP BY user_id`);
   const changes = new Map(rows.map(({ user_id, change }) => [user_id, BigInt(change)]));
   let sum = (await world.ledger.balance("hub:fees"))?.posted ?? 0n;

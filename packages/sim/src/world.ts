@@ -161,12 +161,26 @@ export async function auditProblems(pool: pg.Pool, ledger: Ledger): Promise<stri
       WHERE h.id IS NULL OR h.amount <> j.held_micro OR h.settled <> j.cost_micro OR (j.state = 'running') <> (h.state = 'open')
     UNION ALL
     SELECT j.id, 'a job was not paid as it says' FROM jobs j LEFT JOIN (
-        SELECT hold_id, sum(amount) FILTER (WHERE credit = 'hub:fees') AS fee, sum(amount) FILTER (WHERE credit <> 'hub:fees') AS pay, count(*) AS n
+        SELECT hold_id, sum(amount) FILTER (WHERE credit = 'hub:fees') AS fee, sum(amount) FILTER (WHERE credit <> 'hub:fees') AS pay
         FROM ledger_transfers WHERE hold_id IS NOT NULL GROUP BY hold_id
       ) t ON t.hold_id = j.id
-      WHERE coalesce(t.fee, 0) <> j.fee_micro OR coalesce(t.pay, 0) <> j.cost_micro - j.fee_micro OR t.n > 2
+      WHERE coalesce(t.fee, 0) <> j.fee_micro OR coalesce(t.pay, 0) <> j.cost_micro - j.fee_micro
     UNION ALL
-    SELECT j.id, 'an account was paid for serving itself' FROM jobs j WHERE j.provider_id = j.consumer_id AND j.cost_micro > 0`);
+    SELECT coalesce(a.job_id, t.hold_id), 'a node was not paid for what it delivered' FROM (
+        SELECT job_id, 'user:' || provider_id AS payee, sum(cost_micro - fee_micro) AS owed, count(*) AS n FROM attempts
+        WHERE cost_micro > 0 GROUP BY 1, 2
+      ) a FULL JOIN (
+        SELECT hold_id, credit AS payee, sum(amount) AS paid, count(*) AS n FROM ledger_transfers
+        WHERE hold_id IS NOT NULL AND credit <> 'hub:fees' GROUP BY 1, 2
+      ) t ON t.hold_id = a.job_id AND t.payee = a.payee
+      WHERE coalesce(a.owed, 0) <> coalesce(t.paid, 0) OR t.n > a.n
+    UNION ALL
+    SELECT j.id, 'a job and its attempts disagree' FROM jobs j
+      WHERE j.ended_at IS NOT NULL AND (j.cost_micro, j.fee_micro) <>
+        (SELECT coalesce(sum(a.cost_micro), 0), coalesce(sum(a.fee_micro), 0) FROM attempts a WHERE a.job_id = j.id)
+    UNION ALL
+    SELECT j.id, 'an account was paid for serving itself' FROM jobs j JOIN attempts a ON a.job_id = j.id
+      WHERE a.provider_id = j.consumer_id AND a.cost_micro > 0`);
   return [
     ...broken.map(({ name, detail }) => `not so: ${name} (${detail})`),
     ...rows.map(({ id, problem }) => `${problem}: ${id}`),

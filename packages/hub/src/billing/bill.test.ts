@@ -1,7 +1,8 @@
 import type { PriceWire, Usage } from "@gfe/protocol";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type BillInput, billOf, quoteOf } from "./quote.ts";
+import { type Before, type Bill, type BillInput, billOf, capOfRest } from "./bill.ts";
+import { quoteOf } from "./quote.ts";
 
 const PRICE_MAX = 10n ** 12n;
 const micro = fc.oneof(
@@ -255,5 +256,94 @@ describe("a bill", () => {
     const quote = quoteOf(flat, 1000, 100);
     const delivered = { bytes: 10_000, deltas: 1, vectors: 0 };
     expect(billOf(given({ quote, ending: "broken", delivered, claimed })).chargeMicro).toBe(owed);
+  });
+});
+
+describe("an answer in parts, each by another node", () => {
+  /** What each of some nodes said, and how it ended: all but the last broke off. */
+  const parts = fc.array(
+    fc.record({ price, outputTokens: fc.nat(200), claims: fc.option(tokens), lies: fc.nat(50) }),
+    { minLength: 1, maxLength: 4 },
+  );
+  const job = fc.record({
+    parts,
+    inputTokens: tokens,
+    outputMax: fc.nat(600),
+    fee: fc.integer({ max: 10_000, min: 0 }),
+  });
+
+  type Given = typeof job extends fc.Arbitrary<infer T> ? T : never;
+
+  /** The bills in order; a node whose rest would not fit into what is left is not asked, as in jobs/. */
+  function bills({ parts: of, inputTokens, outputMax, fee }: Given) {
+    const [first] = of;
+    const held = quoteOf(first!.price, inputTokens, outputMax).capMicro;
+    let before: Before | undefined;
+    const made: Bill[] = [];
+    for (const [index, part] of of.entries()) {
+      const quote = quoteOf(part.price, inputTokens, outputMax);
+      if (before && capOfRest(quote, before) > held - before.chargeMicro) continue;
+      const bill = billOf({
+        quote,
+        ending: index === of.length - 1 ? "complete" : "broken",
+        delivered: { bytes: part.outputTokens, deltas: part.outputTokens, vectors: 0 },
+        claimed:
+          part.claims === null ? null : { ...given().claimed!, output_tokens: part.outputTokens + part.lies },
+        inputTokensEstimate: inputTokens,
+        feeBasisPoints: fee,
+        before,
+      });
+      made.push(bill);
+      before = {
+        outputTokens: (before?.outputTokens ?? 0) + bill.usage.output_tokens,
+        chargeMicro: (before?.chargeMicro ?? 0n) + bill.chargeMicro,
+        heldMicro: held,
+      };
+    }
+    return { held, made };
+  }
+
+  test("never costs more than what was held, nor counts more tokens than were asked for, whoever says what", () => {
+    fc.assert(
+      fc.property(job, (of) => {
+        const { held, made } = bills(of);
+        const sum = made.reduce((total, { chargeMicro }) => total + chargeMicro, 0n);
+        expect(sum <= held).toBe(true);
+        expect(
+          made.every(
+            ({ chargeMicro, feeMicro, providerMicro }) =>
+              chargeMicro >= 0n && feeMicro >= 0n && feeMicro + providerMicro === chargeMicro,
+          ),
+        ).toBe(true);
+        const said = made.reduce((total, { usage }) => total + usage.output_tokens, 0);
+        expect(said).toBeLessThanOrEqual(of.outputMax);
+      }),
+    );
+  });
+
+  test("pays its input once, to who began", () => {
+    fc.assert(
+      fc.property(job, (of) => {
+        const { made } = bills(of);
+        expect(made.slice(1).every(({ usage }) => usage.input_tokens === 0)).toBe(true);
+      }),
+    );
+  });
+
+  test("costs at one price what it would cost from one node, but for the rounding of each part", () => {
+    fc.assert(
+      fc.property(price, fc.nat(300), fc.nat(300), tokens, (one, head, tail, inputTokens) => {
+        const quote = quoteOf({ ...one, minimum: "0" }, inputTokens, head + tail + 1);
+        const common = { quote, claimed: null, inputTokensEstimate: inputTokens, feeBasisPoints: 500 };
+        const said = (count: number) => ({ bytes: count, deltas: count, vectors: 0 });
+        fc.pre(head > 0 && tail > 0);
+        const alone = billOf({ ...common, ending: "complete", delivered: said(head + tail) });
+        const begun = billOf({ ...common, ending: "broken", delivered: said(head) });
+        const before = { outputTokens: head, chargeMicro: begun.chargeMicro, heldMicro: quote.capMicro };
+        const ended = billOf({ ...common, ending: "complete", delivered: said(tail), before });
+        const difference = begun.chargeMicro + ended.chargeMicro - alone.chargeMicro;
+        expect(difference >= -2n && difference <= 2n).toBe(true);
+      }),
+    );
   });
 });

@@ -7,7 +7,6 @@
  */
 import type { Ledger, Rider } from "@gfe/ledger";
 import { GfeError } from "@gfe/protocol";
-import type { Bill } from "./quote.ts";
 
 export const FEES_ACCOUNT = "hub:fees";
 export const SIGNUP_ACCOUNT = "hub:signup";
@@ -31,10 +30,17 @@ export interface HoldRequest {
   rider: Rider;
 }
 
+/** What one node of a job is owed, and the house for it. */
+export interface Payment {
+  providerId: string;
+  providerMicro: bigint;
+  feeMicro: bigint;
+}
+
 export interface Settlement {
   jobId: string;
-  bill: Bill;
-  providerId: string;
+  /** In the order of what they delivered; mostly one. */
+  payments: Payment[];
   rider: Rider;
   /** When there is no use in trying any longer. */
   giveUpAt: Date;
@@ -45,7 +51,7 @@ export interface Billing {
   hold(request: HoldRequest): Promise<void>;
   /** Whether a hold on this account will most likely be granted: its last one was, a short while ago. */
   expectsGrant(account: string): boolean;
-  /** Pays provider and fee, returns the rest; charges nothing when the bill is zero. Resolves when durable or given up. */
+  /** Pays providers and fee, returns the rest; charges nothing when nothing is owed. Resolves when durable or given up. */
   settle(settlement: Settlement): Promise<"settled" | "already_resolved" | "given_up">;
   /** Settlements not yet durable. */
   backlog(): number;
@@ -118,11 +124,18 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
 
   async function settleOnce({
     jobId,
-    bill,
-    providerId,
+    payments,
     rider,
   }: Settlement): Promise<"settled" | "already_resolved" | "retry"> {
-    if (bill.chargeMicro === 0n) {
+    const feeMicro = payments.reduce((sum, payment) => sum + payment.feeMicro, 0n);
+    const transfers = [
+      ...payments.map(({ providerId, providerMicro: amount }, index) => ({
+        id: index === 0 ? `${jobId}:pay` : `${jobId}:pay:${index + 1}`,
+        ...{ to: userAccount(providerId), amount, code: "inference" },
+      })),
+      { id: `${jobId}:fee`, to: FEES_ACCOUNT, amount: feeMicro, code: "fee" },
+    ].filter(({ amount }) => amount > 0n);
+    if (transfers.length === 0) {
       const result = await ledger.void({ holdId: jobId, reason: "nothing_owed", rider });
       return result === "overloaded"
         ? "retry"
@@ -130,10 +143,6 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
           ? "settled"
           : "already_resolved";
     }
-    const transfers = [
-      { id: `${jobId}:pay`, to: userAccount(providerId), amount: bill.providerMicro, code: "inference" },
-      { id: `${jobId}:fee`, to: FEES_ACCOUNT, amount: bill.feeMicro, code: "fee" },
-    ].filter(({ amount }) => amount > 0n);
     const result = await ledger.settle({ holdId: jobId, transfers, rider });
     return result === "overloaded"
       ? "retry"

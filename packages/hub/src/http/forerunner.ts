@@ -125,9 +125,10 @@ export function registerForerunner(instance: FastifyInstance, deps: ForerunnerDe
     { schema: { tags, summary: "One job", params: z.object({ id: nameOf(80) }) } },
     async (request) => {
       const { userId } = await deps.authenticate(request, "read");
-      const owned = await getJob(pool, request.params.id);
+      const owned = await getJob(pool, request.params.id, userId);
       if (!owned) throw new GfeError("not_found", "There is no such job");
-      if (owned.consumerId !== userId) throw new GfeError("forbidden", "This job is another account's");
+      if (owned === "forbidden" || owned.role !== "consumer")
+        throw new GfeError("forbidden", "This job is another account's");
       const results = await resultsOf(pool, [owned.job.id]);
       return jobWire(owned.job, results.get(owned.job.id));
     },

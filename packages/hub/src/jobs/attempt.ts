@@ -22,7 +22,7 @@ import {
   GfeError,
   type SignedReceipt,
 } from "@gfe/protocol";
-import type { Delivered } from "../billing/quote.ts";
+import type { Delivered } from "../billing/bill.ts";
 import type { AttemptHandle, Dispatcher } from "./dispatcher.ts";
 import { stopReason } from "./stop.ts";
 import type { FlowControl, JobSink } from "./types.ts";

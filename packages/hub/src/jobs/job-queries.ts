@@ -2,9 +2,15 @@
 import type { Job, JobState } from "@gfe/protocol";
 import type pg from "pg";
 
-const COLUMNS = `j.id, j.state, j.kind, j.model, j.node_id, n.name AS node_name, j.usage, j.held_micro, j.cost_micro, j.fee_micro,
-  j.quote, j.priority, j.queued_ms, j.ttft_ms, j.duration_ms, j.error_code, j.created_at, j.ended_at, j.consumer_id, j.provider_id`;
-const FROM = "FROM jobs j LEFT JOIN nodes n ON n.id = j.node_id";
+/** $1 is who looks: a provider sees what its own part of an answer earned, a consumer what all of it cost. */
+const COLUMNS = `j.id, j.state, j.kind, j.model, j.node_id, n.name AS node_name, j.usage, j.held_micro,
+  CASE WHEN j.consumer_id = $1 THEN j.cost_micro ELSE coalesce(own.cost_micro, 0) END AS cost_micro,
+  CASE WHEN j.consumer_id = $1 THEN j.fee_micro ELSE coalesce(own.fee_micro, 0) END AS fee_micro,
+  j.quote, j.priority, j.queued_ms, j.ttft_ms, j.duration_ms, j.error_code, j.created_at, j.ended_at, j.consumer_id,
+  j.provider_id`;
+const FROM = `FROM jobs j LEFT JOIN nodes n ON n.id = j.node_id LEFT JOIN LATERAL (
+  SELECT sum(a.cost_micro) AS cost_micro, sum(a.fee_micro) AS fee_micro
+  FROM attempts a WHERE a.job_id = j.id AND a.provider_id = $1 AND j.consumer_id <> $1) own ON true`;
 
 export interface JobPage {
   role: "consumer" | "provider";
@@ -13,27 +19,32 @@ export interface JobPage {
   limit: number;
 }
 
-export interface OwnedJob {
-  job: Job;
-  consumerId: string;
-  providerId: string | null;
-}
-
 export async function listJobs(pool: pg.Pool, userId: string, page: JobPage): Promise<Job[]> {
-  const column = page.role === "provider" ? "provider_id" : "consumer_id";
+  const mine =
+    page.role === "consumer"
+      ? "j.consumer_id = $1"
+      : `(j.provider_id = $1 OR j.id IN (
+           SELECT job_id FROM attempts WHERE provider_id = $1 AND state <> 'completed' AND cost_micro > 0))`;
   const { rows } = await pool.query(
-    `SELECT ${COLUMNS} ${FROM} WHERE j.${column} = $1 AND ($2::text IS NULL OR j.state = $2) AND ($3::text IS NULL OR j.id < $3)
+    `SELECT ${COLUMNS} ${FROM} WHERE ${mine} AND ($2::text IS NULL OR j.state = $2) AND ($3::text IS NULL OR j.id < $3)
      ORDER BY j.id DESC LIMIT $4`,
     [userId, page.state ?? null, page.before ?? null, page.limit],
   );
   return rows.map(toJob);
 }
 
-export async function getJob(pool: pg.Pool, id: string): Promise<OwnedJob | null> {
-  const { rows } = await pool.query(`SELECT ${COLUMNS} ${FROM} WHERE j.id = $1`, [id]);
-  return rows[0]
-    ? { job: toJob(rows[0]), consumerId: rows[0].consumer_id, providerId: rows[0].provider_id }
-    : null;
+/** Null where there is no such job; `forbidden` where it is none of the user's, whose role it otherwise tells. */
+export async function getJob(
+  pool: pg.Pool,
+  id: string,
+  userId: string,
+): Promise<{ job: Job; role: "consumer" | "provider" } | "forbidden" | null> {
+  const { rows } = await pool.query(`SELECT ${COLUMNS} ${FROM} WHERE j.id = $2`, [userId, id]);
+  const row = rows[0];
+  if (!row) return null;
+  if (row.consumer_id === userId) return { job: toJob(row), role: "consumer" };
+  const isProvider = row.provider_id === userId || BigInt(row.cost_micro) > 0n;
+  return isProvider ? { job: toJob(row), role: "provider" } : "forbidden";
 }
 
 export interface JobTotals {
@@ -63,13 +74,14 @@ export interface Earnings {
 export async function earnings(pool: pg.Pool, userId: string, since: Date): Promise<Earnings> {
   const grouped = (expression: string) =>
     pool.query<{ name: string; earned: string; jobs: string }>(
-      `SELECT ${expression} AS name, sum(cost_micro - fee_micro) AS earned, count(*) AS jobs FROM jobs
-       WHERE provider_id = $1 AND (state = 'completed' OR cost_micro > 0) AND created_at >= $2 GROUP BY 1 ORDER BY 1`,
+      `SELECT ${expression} AS name, sum(a.cost_micro - a.fee_micro) AS earned, count(DISTINCT j.id) AS jobs
+       FROM attempts a JOIN jobs j ON j.id = a.job_id
+       WHERE a.provider_id = $1 AND (a.state = 'completed' OR a.cost_micro > 0) AND a.started_at >= $2 GROUP BY 1 ORDER BY 1`,
       [userId, since],
     );
   const [byDay, byModel] = [
-    await grouped("to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"),
-    await grouped("model"),
+    await grouped("to_char(a.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"),
+    await grouped("j.model"),
   ];
   return {
     earnedMicro: byModel.rows.reduce((sum, row) => sum + BigInt(row.earned), 0n),

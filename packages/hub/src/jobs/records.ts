@@ -50,9 +50,11 @@ export function runningRider(job: RunningJob): Rider {
 export interface EndedAttempt {
   id: string;
   nodeId: string;
+  nodeName: string;
   providerId: string;
   state: "completed" | "failed" | "cancelled";
   reason: string | null;
+  /** What is paid for; null where nothing of it reached the caller. */
   usage: Usage | null;
   receipt: SignedReceipt | undefined;
   /** What the consumer pays for it; of this the house keeps `feeMicro`. */

@@ -86,10 +86,12 @@ export interface JobOutcome {
   usage: Usage;
   costMicro: bigint;
   feeMicro: bigint;
-  /** What it was billed by. */
+  /** What it was billed by; of an answer from several nodes, what was held for it. */
   quote: Quote;
   nodeId: string | null;
   nodeName: string | null;
+  /** All that said a part of the answer, in that order. */
+  nodes: string[];
   ttftMs: number | null;
   /** Present unless completed. */
   error?: GfeError;

@@ -25,6 +25,8 @@ export interface Steering {
   /** 0 to 100. */
   minReputation?: number | undefined;
   maxPrice?: PriceCapWire | undefined;
+  /** A second node may be asked where the first is slow to begin. */
+  hedge?: boolean | undefined;
 }
 
 /** Whether a name means this offer's node or its provider. */

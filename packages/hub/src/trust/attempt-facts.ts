@@ -7,7 +7,7 @@
  * and short: a promise should leave room for the long ones.
  */
 import type { ModelOffer, SignedReceipt, Usage } from "@gfe/protocol";
-import type { Delivered } from "../billing/quote.ts";
+import type { Delivered } from "../billing/bill.ts";
 import type { Measure, ReputationFact } from "./events.ts";
 
 export interface AttemptReport {

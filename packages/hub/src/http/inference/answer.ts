@@ -29,6 +29,8 @@ export function gfeWire(outcome: JobOutcome) {
     job_id: outcome.jobId,
     node_id: outcome.nodeId,
     node_name: outcome.nodeName,
+    /** More than one where a node went on with what another began. */
+    nodes: outcome.nodes,
     cost_micro: outcome.costMicro.toString(),
     fee_micro: outcome.feeMicro.toString(),
     provider_micro: (outcome.costMicro - outcome.feeMicro).toString(),

@@ -59,6 +59,8 @@ export const providerSchema = z.strictObject({
     .nullish(),
   /** 0 to 100. */
   min_reputation: z.number().min(0).max(100).nullish(),
+  /** Ours: where no token came for longer than 19 of 20 answers take, another node is asked too; one of them is paid. */
+  hedge: z.boolean().nullish(),
 });
 export type ProviderBody = z.infer<typeof providerSchema>;
 
@@ -90,5 +92,6 @@ export function steeringOf(provider: ProviderBody | null | undefined): Steering 
     dataCollection: provider.data_collection ?? undefined,
     minReputation: provider.min_reputation ?? undefined,
     maxPrice,
+    hedge: provider.hedge ?? undefined,
   };
 }

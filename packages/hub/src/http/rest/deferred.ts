@@ -125,11 +125,11 @@ export async function deferredWire(
   { pool }: Pick<RestDeps, "pool">,
   job: DeferredJob,
 ): Promise<DeferredJobView> {
-  const ran = job.jobId === null ? null : ((await getJob(pool, job.jobId))?.job ?? null);
+  const ran = job.jobId === null ? null : await getJob(pool, job.jobId, job.userId);
   const { id, kind, model, jobId, priority, endedAt } = job;
   const error = job.error && { code: gfeErrorOf(job.error).code, detail: job.error.message };
   return {
-    ...(ran ?? NOTHING_YET),
+    ...(ran && ran !== "forbidden" ? ran.job : NOTHING_YET),
     ...{ id, kind, model, priority, job_id: jobId, state: stateOf[job.state] },
     ...{ error, error_code: error?.code ?? null },
     created_at: job.createdAt.toISOString(),

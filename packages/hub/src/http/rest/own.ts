@@ -80,10 +80,9 @@ export function registerOwn(
       const { userId } = await who(request, "read");
       const deferred = await findDeferred(pool, userId, request.params.id);
       if (deferred) return deferredWire({ pool }, deferred);
-      const owned = await getJob(pool, request.params.id);
+      const owned = await getJob(pool, request.params.id, userId);
       if (!owned) throw new GfeError("not_found", "There is no such job");
-      if (owned.consumerId !== userId && owned.providerId !== userId)
-        throw new GfeError("forbidden", "This job is another account's");
+      if (owned === "forbidden") throw new GfeError("forbidden", "This job is another account's");
       return owned.job;
     },
   );

@@ -6,6 +6,7 @@ const BENCHES: Record<string, string> = {
   gateway: "added delay of a stream, and requests a second against a peer",
   queue: "queue operations a second beside a plain list, and what waiting adds to the first token",
   match: "matching time over 100, 1,000 and 10,000 offers, against filtering and sorting",
+  failover: "a node killed in mid-stream: how often the text stays the same, and how long it stands still",
   jobs: "jobs a second, end to end, with one instant node",
 };
 

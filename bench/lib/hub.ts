@@ -1,12 +1,19 @@
 /** Our own side of a bench: a hub with its embedded database, an agent, and a consumer with credit enough. */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { answers, type Child, nodeArguments, startChild } from "./child.ts";
 
 const MAIN = fileURLToPath(new URL("../../packages/cli/src/main.ts", import.meta.url));
+
+export interface BenchAgent {
+  nodeId: string;
+  /** As a machine that loses its power. */
+  kill(): void;
+}
 
 export interface BenchHub {
   port: number;
@@ -16,7 +23,7 @@ export interface BenchHub {
   /** What the operator's session may ask. */
   operatorCookie: string;
   /** Joins a node; resolves when its models are on offer. */
-  joinAgent(args: string[]): Promise<void>;
+  joinAgent(args: string[]): Promise<BenchAgent>;
   stop(): Promise<void>;
 }
 
@@ -47,7 +54,8 @@ export async function startBenchHub(): Promise<BenchHub> {
   const { secret: key } = (await post(url, consumer, "/api/v1/keys", { label: "bench" })) as {
     secret: string;
   };
-  const agents: (() => Promise<void>)[] = [];
+  const agents = new Set<ChildProcess>();
+  let joined = 0;
   return {
     port: hub.port,
     url,
@@ -58,40 +66,41 @@ export async function startBenchHub(): Promise<BenchHub> {
         process.execPath,
         [
           ...nodeArguments,
-          MAIN,
-          "up",
-          "--hub",
-          url,
-          "--no-detect",
-          "--config-dir",
-          join(dataDir, `agent-${agents.length}`),
+          ...[MAIN, "up", "--hub", url, "--no-detect", "--json"],
+          ...["--config-dir", join(dataDir, `agent-${joined++}`)],
           ...args,
         ],
-        {
-          env: { ...env, GFE_AGENT_TOKEN: token },
-          stdio: ["ignore", "ignore", "inherit"],
-        },
+        { env: { ...env, GFE_AGENT_TOKEN: token }, stdio: ["ignore", "pipe", "inherit"] },
       );
-      agents.push(
-        () =>
-          new Promise((resolve) => {
-            child.once("exit", () => resolve());
-            child.kill("SIGTERM");
-          }),
-      );
-      for (let tries = 0; ; tries++) {
-        const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: unknown[] };
-        if (data.length > 0) return;
-        if (tries > 600) throw new Error("the agent did not join");
-        await new Promise((resolve) => setTimeout(resolve, 50));
-      }
+      agents.add(child);
+      child.once("exit", () => agents.delete(child));
+      const nodeId = await joinedAs(child);
+      return { nodeId, kill: () => child.kill("SIGKILL") };
     },
     async stop() {
-      for (const stop of agents) await stop();
+      await Promise.all([...agents].map(ended));
       await hub.stop();
       rmSync(dataDir, { recursive: true, force: true });
     },
   };
+}
+
+/** The id that an agent tells once its models are on offer. Its later events are read and dropped. */
+function joinedAs(child: ChildProcess): Promise<string> {
+  return new Promise((resolve, reject) => {
+    child.once("exit", (code) => reject(new Error(`the agent ended with ${code}`)));
+    createInterface({ input: child.stdout! }).on("line", (line) => {
+      const event = JSON.parse(line) as { type: string; nodeId?: string };
+      if (event.type === "joined") resolve(event.nodeId!);
+    });
+  });
+}
+
+function ended(child: ChildProcess): Promise<void> {
+  return new Promise((resolve) => {
+    child.once("exit", () => resolve());
+    child.kill("SIGTERM");
+  });
 }
 
 async function account(url: string, name: string): Promise<string> {

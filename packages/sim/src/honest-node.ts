@@ -7,6 +7,8 @@ import type { Random } from "./random.ts";
 import type { SimNode } from "./rogue-node.ts";
 
 const MOMENTS = { good: 80, refuses: 5, breaks: 5, hangs: 3, lies: 4, "is mute": 3 } as const;
+/** What each of them says, a piece a token, no piece like another: so that a repeated or lost one shows. */
+export const STORY = Array.from({ length: 20 }, (_, at) => `word-${at} `);
 const AWAY_MS = { min: 5, max: 150 };
 
 export interface HonestNodeOptions {
@@ -32,8 +34,9 @@ export class HonestNode implements SimNode {
     this.#options = options;
     this.#signer = signer;
     this.#script = {
-      models: [{ name: model, slots }],
-      deltas: 20,
+      // The same for all: what one breaks off another may go on with.
+      models: [{ name: model, slots, digest: `sha256:${"5".repeat(64)}` }],
+      text: STORY,
       paceMs: random.int(0, 4),
       failure: () => {
         const moment = random.weighted(MOMENTS);

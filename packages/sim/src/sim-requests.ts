@@ -1,4 +1,5 @@
 /** What consumers of the simulation ask, how they leave, and what they were told. */
+import { STORY } from "./honest-node.ts";
 import type { Random } from "./random.ts";
 
 const KINDS = {
@@ -88,7 +89,7 @@ function requestOf(plan: Plan): { path: string; body: object } {
 interface Tail {
   error?: { code: string };
   usage?: { completion_tokens?: number };
-  x_gfe?: { job_id: string; cost_micro: string };
+  x_gfe?: { job_id: string; cost_micro: string; nodes: string[] };
 }
 
 function seenIn(response: Response, text: string, plan: Plan): Seen {
@@ -102,8 +103,12 @@ function seenIn(response: Response, text: string, plan: Plan): Seen {
   if (outcome === "completed" && (plan.kind === "unknown model" || plan.kind === "bad body"))
     problems.push(`${plan.kind} was answered`);
   if (outcome === "completed" && tail && !tail.x_gfe) problems.push("an answer did not say what it cost");
+  // Rogues can't continue, so all of such an answer is the honest nodes' story.
+  const goneOn = isStream && outcome === "completed" && (tail?.x_gfe?.nodes.length ?? 0) > 1;
+  const wanted = STORY.slice(0, plan.maxTokens).join("");
+  if (goneOn && saidIn(text) !== wanted) problems.push(`an answer in parts was ${saidIn(text)}`);
   return {
-    outcome,
+    outcome: goneOn ? "completed by several nodes" : outcome,
     told: tail?.x_gfe
       ? {
           jobId: tail.x_gfe.job_id,
@@ -113,6 +118,19 @@ function seenIn(response: Response, text: string, plan: Plan): Seen {
       : null,
     problems,
   };
+}
+
+function saidIn(text: string): string {
+  const chunks = text.split("\n\n").filter((line) => line.startsWith("data: {"));
+  return chunks
+    .flatMap((line) => (JSON.parse(line.slice(6)) as { choices?: Spoken[] }).choices ?? [])
+    .map(({ text: said, delta }) => said ?? delta?.content ?? "")
+    .join("");
+}
+
+interface Spoken {
+  text?: string;
+  delta?: { content?: string };
 }
 
 /** The usage chunk of a stream that ended well, the error chunk of one that did not; null where neither is there. */

@@ -15,7 +15,7 @@ const SIGNUP_CREDITS = 1_000n;
 const CREDIT = 1_000_000n;
 const CONSUMERS = 8;
 const ROGUES = 4;
-const HONEST = 2;
+const HONEST = 8;
 const CONCURRENCY = 16;
 const MODELS = ["large", "small"];
 /** One node is thrown out about every so many requests. */

@@ -38,6 +38,7 @@ const paid = z
     job_id: z.string(),
     node_id: z.string().nullable(),
     node_name: z.string().nullable(),
+    nodes: z.array(z.string()),
     cost_micro: micro,
     fee_micro: micro,
     provider_micro: micro,

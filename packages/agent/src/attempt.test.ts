@@ -88,7 +88,7 @@ describe("attempts", () => {
     const script: Script = { text: ["Once ", "upon ", "a ", "time"] };
     await nodeOf(hub, script);
     const connection = await hub.joined();
-    const prefix = { text: "Once upo", tokens: 2 };
+    const prefix = { pieces: ["Once ", "upo"], tokens: 2 };
     const attempt = connection.start({ attempt: attemptId(), prefix });
     expect((await attempt.end).type).toBe("attempt.done");
     expect(attempt.text()).toBe("n a time");

@@ -81,10 +81,13 @@ export const hubFrameSchema = z.discriminatedUnion("type", [
     /** A short answer that nobody streams: the engine may be asked for it in one piece. */
     whole: z.boolean().optional(),
     /**
-     * What another node said before it failed: the engine goes on right behind it, and says only what comes after. Sent for
-     * models with the capability `continuation` only. `tokens` is the hub's count; `max_tokens` of the body bounds both.
+     * What another node said before it failed, a delta a piece: the engine goes on right behind it, and says only what comes
+     * after. Sent for models with the capability `continuation` only. `tokens` is the hub's count; `max_tokens` of the body
+     * bounds both.
      */
-    prefix: z.object({ text: z.string().min(1), tokens: z.number().int().min(1) }).optional(),
+    prefix: z
+      .object({ pieces: z.array(z.string().min(1)).min(1), tokens: z.number().int().min(1) })
+      .optional(),
   }),
   z.object({ type: z.literal("attempt.cancel"), attempt: attemptId, reason: z.string().max(200) }),
   z.object({ type: z.literal("attempt.pause"), attempt: attemptId }),

@@ -114,7 +114,7 @@ describe("an answer whose node dies", () => {
     const [begun, goneOn] = [false, true].map((isSecond) =>
       starts.filter(({ prefix }) => !!prefix === isSecond),
     );
-    expect(goneOn!.map(({ prefix }) => prefix)).toEqual([{ text: "Once up", tokens: 2 }]);
+    expect(goneOn!.map(({ prefix }) => prefix)).toEqual([{ pieces: ["Once ", "up"], tokens: 2 }]);
     expect(begun!.map(({ body }) => body)).toEqual([goneOn![0]!.body]);
   });
 

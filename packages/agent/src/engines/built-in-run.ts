@@ -19,6 +19,8 @@ import { TextStops } from "./text-stops.ts";
 /** What llama.cpp's own server takes where a request names none. */
 const SAMPLING = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05 } as const;
 const OUTPUT_TOKENS_DEFAULT = 1024;
+/** Tokens that it takes to know whether the next begins with a space. */
+const DETOKENISE_BACK = 4;
 /** Tokens back that the penalties look. */
 const PENALTY_WINDOW = 64;
 
@@ -39,10 +41,10 @@ export async function runBuiltIn(
   const request = parsed.data;
   const refused = unsupported(request);
   if (refused) return refused;
-  const prefix = attempt.prefix?.text ?? "";
-  const prompt = promptOf(model, request, prefix);
+  const asked = promptOf(model, request);
+  const said = attempt.prefix ? tokensSaid(model, asked, attempt.prefix) : [];
+  const prompt = [...asked, ...said];
   const inputTokens = prompt.length;
-  const saidTokens = prefix === "" ? 0 : inputTokens - promptOf(model, request, "").length;
   const room = model.contextSize - inputTokens - 1;
   if (room < 1)
     return failed(
@@ -53,9 +55,9 @@ export async function runBuiltIn(
   const before = sequence.tokenMeter.getState();
   try {
     signal.throwIfAborted();
-    const maxTokens = Math.min((request.max_tokens ?? OUTPUT_TOKENS_DEFAULT) - saidTokens, room);
-    const behindTokens = "prompt" in request ? inputTokens : saidTokens;
-    const going = { prompt, behindTokens, maxTokens };
+    const maxTokens = Math.min((request.max_tokens ?? OUTPUT_TOKENS_DEFAULT) - said.length, room);
+    const behindTokens = "prompt" in request ? inputTokens : said.length;
+    const going = { prompt, behindTokens, saidTokens: said.length, maxTokens };
     const finish = maxTokens < 1 ? "length" : await generate(model, sequence, request, going, sink, signal);
     const used = sequence.tokenMeter.diff(before);
     return {
@@ -92,6 +94,8 @@ interface Going {
   prompt: Token[];
   /** Of the prompt's tokens, the last so many are text that the answer goes on from. */
   behindTokens: number;
+  /** Of these, the last so many are of the answer itself. */
+  saidTokens: number;
   maxTokens: number;
 }
 
@@ -115,6 +119,7 @@ async function generate(
       behindTokens: going.behindTokens,
       stops: [...stopsOf(request.stop), ...(isChat ? triggersOf(chatWrapper, request) : [])],
       maxTokens,
+      retraceTokens: sampling.temperature === 0 ? going.saidTokens : 0,
       top: isChat && request.logprobs ? (request.top_logprobs ?? 0) : null,
       penalty,
       sampling: { ...sampling, ...(grammarEvaluationState ? { grammarEvaluationState } : {}) },
@@ -139,7 +144,7 @@ async function generate(
   };
   const chat = new library.LlamaChat({ contextSequence: sequence, chatWrapper, autoDisposeSequence: false });
   const { metadata } = await chat
-    .generateResponse(historyOf(request, ""), {
+    .generateResponse(historyOf(request), {
       ...options,
       ...(grammar ? { grammar } : {}),
       onResponseChunk({ type, text }) {
@@ -155,7 +160,7 @@ async function generate(
 /** Texts at which the model's template ends an answer; a trigger that is a special token ends it by itself. */
 function triggersOf(chatWrapper: ChatWrapper, request: ChatRequest): string[] {
   const { stopGenerationTriggers } = chatWrapper.generateContextState({
-    chatHistory: historyOf(request, ""),
+    chatHistory: historyOf(request),
   });
   return stopGenerationTriggers.flatMap(({ values: [only, ...more] }) =>
     typeof only === "string" && more.length === 0 ? only : [],
@@ -198,32 +203,48 @@ function samplingOf(request: ChatRequest | CompletionRequest) {
   };
 }
 
-/** The last item is the answer that is to be written, behind what of it is there already. */
-function historyOf({ messages }: ChatRequest, prefix: string): ChatHistoryItem[] {
+/** The last item is the answer that is to be written. */
+function historyOf({ messages }: ChatRequest): ChatHistoryItem[] {
   const history: ChatHistoryItem[] = messages.map(({ role, content }) => {
     const text = textOf(content);
     if (role === "assistant") return { type: "model", response: [text] };
     return { type: role === "user" || role === "tool" ? "user" : "system", text };
   });
-  return [...history, { type: "model", response: prefix === "" ? [] : [prefix] }];
+  return [...history, { type: "model", response: [] }];
 }
 
-/** All that the model reads before it goes on. */
-function promptOf(
-  { model, chatWrapper }: BuiltInModel,
-  request: ChatRequest | CompletionRequest,
-  prefix: string,
-): Token[] {
+function promptOf({ model, chatWrapper }: BuiltInModel, request: ChatRequest | CompletionRequest): Token[] {
   if ("messages" in request) {
-    const { contextText } = chatWrapper.generateContextState({ chatHistory: historyOf(request, prefix) });
+    const { contextText } = chatWrapper.generateContextState({ chatHistory: historyOf(request) });
     return contextText.tokenize(model.tokenizer);
   }
-  const text = request.prompt + prefix;
   // As node-llama-cpp puts a completion together: behind its first token a text has no leading space of its own.
   const { bos, shouldPrependBosToken } = model.tokens;
   return shouldPrependBosToken && bos !== null
-    ? [bos, ...model.tokenize(text, false, "trimLeadingSpace")]
-    : model.tokenize(text);
+    ? [bos, ...model.tokenize(request.prompt, false, "trimLeadingSpace")]
+    : model.tokenize(request.prompt);
+}
+
+/**
+ * The tokens that another node said. Its pieces mostly are tokens: a model may have put a text together otherwise than a
+ * tokeniser would, and would then go on otherwise.
+ */
+function tokensSaid(
+  { model }: BuiltInModel,
+  asked: readonly Token[],
+  { pieces }: NonNullable<EngineAttempt["prefix"]>,
+): Token[] {
+  const said: Token[] = [];
+  for (const piece of pieces) {
+    const tokens = model.tokenize(piece, false, "trimLeadingSpace");
+    const before = (said.length > 0 ? said : asked).slice(-DETOKENISE_BACK);
+    const says = (some: readonly Token[]) => model.detokenize(some, false, before) === piece;
+    // Some tokenisers put a space of their own before what they are given.
+    const found = [tokens, tokens.slice(1)].find(says);
+    if (!found) return [...model.tokenize(pieces.join(""), false, "trimLeadingSpace")];
+    said.push(...found);
+  }
+  return said;
 }
 
 async function embed(

@@ -18,6 +18,8 @@ export interface TokenRun {
   behindTokens: number;
   stops: string[];
   maxTokens: number;
+  /** Of the prompt, its last so many tokens are computed as they were said. */
+  retraceTokens: number;
   /** Alternatives to tell with each token, likeliest first; null where no probabilities are asked for. */
   top: number | null;
   sampling: SequenceEvaluateOptions;
@@ -35,6 +37,7 @@ export async function speakByToken(
 ): Promise<"stop" | "length"> {
   // What the sequence still holds of the prompt is kept; the last token is computed anew, to go on from it.
   await sequence.adaptStateToTokens(run.prompt.slice(0, -1), false);
+  if (run.retraceTokens > 0) await retrace(sequence, run, signal);
   const rest = run.prompt.slice(sequence.nextTokenIndex);
   const voice = run.top === null ? plainVoice(sink) : logprobVoice(sink);
   const stops = new TextStops(run.stops, voice.say);
@@ -74,6 +77,25 @@ export async function speakByToken(
   signal.throwIfAborted();
   stops.end();
   return "stop";
+}
+
+/** How long the beginning of an answer may take to be computed as it was said. */
+const RETRACE_MS_MAX = 1_000;
+
+/**
+ * Computes what was said as who said it did: token by token. In one batch sums are rounded otherwise, and where two
+ * tokens are about equally likely the answer would go on with another one. What time does not allow for is computed
+ * in one batch after all.
+ */
+async function retrace(sequence: LlamaContextSequence, run: TokenRun, signal: AbortSignal): Promise<void> {
+  const begin = run.prompt.length - run.retraceTokens;
+  const prompt = run.prompt.slice(sequence.nextTokenIndex, begin);
+  if (prompt.length > 0) await sequence.evaluateWithoutGeneratingNewTokens(prompt);
+  const deadlineMs = performance.now() + RETRACE_MS_MAX;
+  while (sequence.nextTokenIndex < run.prompt.length - 1 && performance.now() < deadlineMs) {
+    signal.throwIfAborted();
+    await sequence.evaluateWithoutGeneratingNewTokens([run.prompt[sequence.nextTokenIndex]!]);
+  }
 }
 
 interface Said {

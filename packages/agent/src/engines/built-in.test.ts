@@ -148,17 +148,17 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
       const undisturbed = await engine.run({ kind, model: "stories260K", body }, whole, never());
       const text = whole.texts.join("");
       for (let cut = 1; cut < whole.texts.length; cut++) {
-        const prefix = { text: whole.texts.slice(0, cut).join(""), tokens: cut };
+        const prefix = { pieces: whole.texts.slice(0, cut), tokens: cut };
         // What the sequence still holds of the whole answer would make it easy.
         await engine.run(completion({ prompt: `Other ${cut}`, max_tokens: 1 }), collect(), never());
         const rest = collect();
         const outcome = await engine.run({ kind, model: "stories260K", body, prefix }, rest, never());
-        expect(prefix.text + rest.texts.join("")).toBe(text);
+        expect([...prefix.pieces, ...rest.texts].join("")).toBe(text);
         expect(outcome).toMatchObject({ type: "done", finish: (undisturbed as { finish: string[] }).finish });
         expect(outcome.usage?.outputTokens).toBe(40 - cut);
       }
       const rest = collect();
-      const nothingLeft = { kind, model: "stories260K", body, prefix: { text, tokens: 40 } };
+      const nothingLeft = { kind, model: "stories260K", body, prefix: { pieces: whole.texts, tokens: 40 } };
       expect(await engine.run(nothingLeft, rest, never())).toMatchObject({
         type: "done",
         finish: ["length"],

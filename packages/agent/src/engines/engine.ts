@@ -69,6 +69,9 @@ export class EngineGone extends Error {
   }
 }
 
+/** What another node said of the answer, "" where none did. */
+export const saidBefore = (prefix: EngineAttempt["prefix"]): string => prefix?.pieces.join("") ?? "";
+
 /** What an engine without a tokeniser of ours may still say of an answer whose beginning is there: at least a token. */
 export const tokensLeft = (maxTokens: number, prefix: EngineAttempt["prefix"]): number =>
   Math.max(1, maxTokens - (prefix?.tokens ?? 0));

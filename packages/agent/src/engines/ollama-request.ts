@@ -1,6 +1,6 @@
 /** From OpenAI's words to Ollama's. What Ollama can't do is answered as unsupported, never left out silently. */
 import type { DiscoveredModel, EngineAttempt, EngineOutcome } from "./engine.ts";
-import { failed, tokensLeft } from "./engine.ts";
+import { failed, saidBefore, tokensLeft } from "./engine.ts";
 import {
   type ChatMessage,
   type ChatRequest,
@@ -70,7 +70,7 @@ function generate(request: CompletionRequest, model: DiscoveredModel, prefix: Pr
     path: "/api/generate",
     body: {
       model: model.name,
-      prompt: request.prompt + (prefix?.text ?? ""),
+      prompt: request.prompt + saidBefore(prefix),
       raw: true, // a completion continues the text as it is: no template around it
       stream: true,
       ...NO_CUTTING,
@@ -89,7 +89,7 @@ function chat(request: ChatRequest, model: DiscoveredModel, prefix: Prefix): Oll
       // An answer's beginning as the last message leaves it open: the model goes on behind it.
       messages: messagesOf([
         ...request.messages,
-        ...(prefix ? [{ role: "assistant" as const, content: prefix.text }] : []),
+        ...(prefix ? [{ role: "assistant" as const, content: saidBefore(prefix) }] : []),
       ]),
       stream: true,
       ...NO_CUTTING,

@@ -19,7 +19,7 @@ describe("a chat on Ollama", () => {
   });
 
   it("goes on behind what another node said", async () => {
-    const prefix = { text: "Once", tokens: 4 };
+    const prefix = { pieces: ["On", "ce"], tokens: 4 };
     const chat = await ask(ndjson(said(" upon"), done()), { body: { messages, max_tokens: 10 }, prefix });
     expect(chat.sink.texts).toEqual([" upon"]);
     expect(chat.sent).toMatchObject({

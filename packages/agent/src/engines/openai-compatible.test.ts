@@ -293,7 +293,7 @@ describe("a stream", () => {
       "/v1/completions": sse({ choices: [{ index: 0, text: " end", finish_reason: "stop" }] }),
     });
     await engine.models();
-    const prefix = { text: "The", tokens: 1 };
+    const prefix = { pieces: ["The"], tokens: 1 };
     const run = (kind: "chat" | "completion", body: object, sink = collect()) =>
       engine.run({ kind, model: "m", body: { ...body }, prefix }, sink, new AbortController().signal);
     const sink = collect();

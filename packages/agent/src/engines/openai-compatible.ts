@@ -11,6 +11,7 @@ import {
   type EngineSink,
   encodeVector,
   failed,
+  saidBefore,
   tokensLeft,
 } from "./engine.ts";
 import { isOutcome, post, readStream, refusal } from "./engine-http.ts";
@@ -110,10 +111,10 @@ function continued(
   prefix: NonNullable<EngineAttempt["prefix"]>,
 ): Record<string, unknown> {
   const left = typeof max === "number" ? { max_tokens: tokensLeft(max, prefix) } : {};
-  if (kind === "completion") return { ...left, prompt: `${prompt}${prefix.text}` };
+  if (kind === "completion") return { ...left, prompt: `${prompt}${saidBefore(prefix)}` };
   return {
     ...left,
-    messages: [...(messages as object[]), { role: "assistant", content: prefix.text }],
+    messages: [...(messages as object[]), { role: "assistant", content: saidBefore(prefix) }],
     continue_final_message: true,
     add_generation_prompt: false,
   };

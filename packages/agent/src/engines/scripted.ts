@@ -13,6 +13,7 @@ import {
   type EngineUsage,
   encodeVector,
   failed,
+  saidBefore,
 } from "./engine.ts";
 import { inputBytesOf } from "./requests.ts";
 
@@ -85,7 +86,7 @@ async function speak(
   const failure = typeof script.failure === "function" ? script.failure(attempt) : script.failure;
   const pieces = piecesOf(script);
   const limit = Number(attempt.body.max_tokens ?? pieces.length);
-  const said = attempt.prefix?.text.length ?? 0;
+  const said = saidBefore(attempt.prefix).length;
   const left = behind(pieces.slice(0, limit), said);
   const count = left.length;
   const usage = { inputTokens: Math.ceil(inputBytesOf(attempt.body) / 4), outputTokens: count };

@@ -103,9 +103,9 @@ export function createAttempts(options: AttemptsOptions): Attempts {
         if (job.attempts.length >= ATTEMPTS_MAX) return ending;
         wish = wishAnew(job, offer);
       } else {
-        const text = said?.soFar ?? null;
-        if (text === null || ++continuations > CONTINUATIONS_MAX) return ending;
-        course.prefix = { text, tokens: Math.max(1, before.outputTokens) };
+        const pieces = said?.soFar ?? null;
+        if (pieces === null || ++continuations > CONTINUATIONS_MAX) return ending;
+        course.prefix = { pieces, tokens: Math.max(1, before.outputTokens) };
         wish = wishToContinue(job, before, first.offer.offer.digest!, notAgain(job));
       }
       const next = queue.tryAcquire(wish);

@@ -41,9 +41,9 @@ export class SaidSoFar implements JobSink {
     this.#sink = sink;
   }
 
-  /** What the caller has of the answer; null where that is nothing, or can't be gone on with. */
-  get soFar(): string | null {
-    return this.#plain && this.#pieces.length > 0 ? this.#pieces.join("") : null;
+  /** What the caller has of the answer, piece by piece; null where that is nothing, or can't be gone on with. */
+  get soFar(): string[] | null {
+    return this.#plain && this.#pieces.length > 0 ? [...this.#pieces] : null;
   }
 
   queued(place: Place): void {

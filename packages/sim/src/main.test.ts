@@ -80,6 +80,7 @@ describe("the audit tells of", () => {
     ["a job that was paid and says it runs", "UPDATE jobs SET state = 'running'"],
     ["a job whose row is gone and whose hold is there", "UPDATE jobs SET id = id || 'x'"],
     ["a job that paid its own consumer", "UPDATE jobs SET provider_id = consumer_id"],
+    ["an attempt that was paid for more than it earned", "UPDATE attempts SET cost_micro = cost_micro - 1"],
     [
       "a balance that no transfer explains",
       "UPDATE ledger_accounts SET posted = posted + 1 WHERE kind = 'consumer'",

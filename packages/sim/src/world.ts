@@ -179,8 +179,8 @@ export async function auditProblems(pool: pg.Pool, ledger: Ledger): Promise<stri
       WHERE j.ended_at IS NOT NULL AND (j.cost_micro, j.fee_micro) <>
         (SELECT coalesce(sum(a.cost_micro), 0), coalesce(sum(a.fee_micro), 0) FROM attempts a WHERE a.job_id = j.id)
     UNION ALL
-    SELECT j.id, 'an account was paid for serving itself' FROM jobs j JOIN attempts a ON a.job_id = j.id
-      WHERE a.provider_id = j.consumer_id AND a.cost_micro > 0`);
+    SELECT DISTINCT j.id, 'an account was paid for serving itself' FROM jobs j JOIN attempts a ON a.job_id = j.id
+      WHERE j.consumer_id IN (a.provider_id, j.provider_id) AND a.cost_micro > 0`);
   return [
     ...broken.map(({ name, detail }) => `not so: ${name} (${detail})`),
     ...rows.map(({ id, problem }) => `${problem}: ${id}`),

@@ -136,6 +136,7 @@ export function createAttempts(options: AttemptsOptions): Attempts {
     race.take(first.lane);
     // A node too slow to answer may be as slow to stop: nobody waits for that.
     job.attempts.push(second.abandoned());
+    void second.ending.then((late) => options.attempted(reportOf(job, late, null, nowMs())));
     return ending;
   }
 

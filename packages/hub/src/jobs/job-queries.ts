@@ -76,11 +76,11 @@ export async function earnings(pool: pg.Pool, userId: string, since: Date): Prom
     pool.query<{ name: string; earned: string; jobs: string }>(
       `SELECT ${expression} AS name, sum(a.cost_micro - a.fee_micro) AS earned, count(DISTINCT j.id) AS jobs
        FROM attempts a JOIN jobs j ON j.id = a.job_id
-       WHERE a.provider_id = $1 AND (a.state = 'completed' OR a.cost_micro > 0) AND a.started_at >= $2 GROUP BY 1 ORDER BY 1`,
+       WHERE a.provider_id = $1 AND a.started_at >= $2 AND j.created_at >= $2 AND (a.state = 'completed' OR a.cost_micro > 0) GROUP BY 1 ORDER BY 1`,
       [userId, since],
     );
   const [byDay, byModel] = [
-    await grouped("to_char(a.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"),
+    await grouped("to_char(j.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"),
     await grouped("j.model"),
   ];
   return {

@@ -13,6 +13,10 @@ export interface Config {
   publicUrl: string | null;
   dataDir: string;
   databaseUrl: string | null;
+  /** Other hubs on the same database are reached through it. */
+  redisUrl: string | null;
+  /** A key pair as JSON, instead of the data directory's. */
+  hubKey: string | null;
   secret: string | null;
   signupCreditsMicro: bigint;
   feeBasisPoints: number;
@@ -60,6 +64,15 @@ const listOf = (text: string): string[] =>
     .split(",")
     .map((part) => part.trim())
     .filter(Boolean);
+
+function isKeyPair(text: string): boolean {
+  const field = z.string().regex(/^[A-Za-z0-9_-]+$/);
+  try {
+    return z.strictObject({ publicKey: field, privateKey: field }).safeParse(JSON.parse(text)).success;
+  } catch {
+    return false;
+  }
+}
 
 interface Variable {
   name: string;
@@ -121,6 +134,22 @@ export const configVariables: Variable[] = [
     default: "",
     secret: true,
     schema: blankOr((text) => /^postgres(ql)?:\/\//.test(text), "must begin with postgresql://"),
+  },
+  {
+    name: "REDIS_URL",
+    meaning:
+      "A Redis or Valkey through which several hubs on one DATABASE_URL serve each other's nodes; they need the same GFE_SECRET and GFE_HUB_KEY",
+    default: "",
+    secret: true,
+    schema: blankOr((text) => /^rediss?:\/\//.test(text), "must begin with redis:// or rediss://"),
+  },
+  {
+    name: "GFE_HUB_KEY",
+    meaning:
+      "The key that agents know this hub by, as the first hub has it in hub-key.json of its data directory; made and kept there when unset",
+    default: "",
+    secret: true,
+    schema: blankOr(isKeyPair, "must be what a hub has in hub-key.json"),
   },
   {
     name: "GFE_SECRET",
@@ -294,6 +323,7 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     else problems.push({ variable: name, message: parsed.error.issues[0]?.message ?? "is not valid" });
   }
   const oauth = oauthConfig(values, problems);
+  problems.push(...fabricProblems(values));
   const warnings = unknownVariables(env);
   if (problems.length > 0) return { ok: false, problems, warnings };
   const text = (name: string) => values.get(name) as string;
@@ -304,6 +334,8 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     publicUrl: text("GFE_PUBLIC_URL").replace(/\/+$/, "") || null,
     dataDir: resolve(text("GFE_DATA_DIR")),
     databaseUrl: text("DATABASE_URL") || null,
+    redisUrl: text("REDIS_URL") || null,
+    hubKey: text("GFE_HUB_KEY") || null,
     secret: text("GFE_SECRET") || null,
     signupCreditsMicro: parseCredits(text("GFE_SIGNUP_CREDITS"))!,
     feeBasisPoints: Math.round(integer("GFE_FEE_PERCENT") * 100),
@@ -328,6 +360,16 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     oauth,
   };
   return { ok: true, config, warnings };
+}
+
+/** Hubs that serve each other must be one to their agents and users. */
+function fabricProblems(values: Map<string, unknown>): ConfigProblem[] {
+  if (!values.get("REDIS_URL")) return [];
+  const needed = ["DATABASE_URL", "GFE_SECRET", "GFE_HUB_KEY"].filter((variable) => !values.get(variable));
+  return needed.map((variable) => ({
+    variable,
+    message: "must be set, the same for all hubs, where REDIS_URL is",
+  }));
 }
 
 function oauthConfig(values: Map<string, unknown>, problems: ConfigProblem[]): Config["oauth"] {

@@ -17,6 +17,8 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from "./db/embedded-post
 import { migrate } from "./db/migrate.ts";
 import { createPool } from "./db/pool.ts";
 import { makeDataDir } from "./db/postgres-binaries.ts";
+import { joinFabric } from "./fabric/fabric.ts";
+import { connectRedisBus } from "./fabric/redis-bus.ts";
 import { registerAnthropic } from "./http/anthropic/routes.ts";
 import { registerAuth } from "./http/auth-routes.ts";
 import { registerBatchApi } from "./http/batch/batch.ts";
@@ -121,7 +123,7 @@ async function serve(
   const localUrl = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${port}`;
   const baseUrl = config.publicUrl ?? localUrl;
 
-  const signer = await hubSigner(config.dataDir);
+  const signer = await hubSigner(config);
   const hubId = kept(join(config.dataDir, "hub-id"), () => newId("hub"));
   const ledger = createLedger({ pool });
   const books = await createBooks(ledger);
@@ -177,6 +179,9 @@ async function serve(
     onRefused: (code) => metrics?.frameRefused(code),
     log,
   });
+  const bus = config.redisUrl && (await connectRedisBus({ url: config.redisUrl, self: newId("peer"), log }));
+  const fabric = bus ? joinFabric({ bus, registry, local: link, nowMs }) : null;
+  const dispatcher = fabric?.dispatcher ?? link;
   const reputation = await createReputation({ pool, registry, nowMs, log });
   const billing = createBilling({ ledger, now: Date.now, random, log });
   const isOffered = (model: string) => registry.offers(model).length > 0;
@@ -190,7 +195,7 @@ async function serve(
   const jobs = createJobs({
     queue,
     billing,
-    dispatcher: link,
+    dispatcher,
     isOffered,
     began: matcher.began,
     limits: {
@@ -354,6 +359,7 @@ async function serve(
       await deliverer.stop();
       live.close();
       await link.close();
+      await fabric?.close();
       await reputation.close();
       await app.close();
       await ledger.flush();
@@ -413,7 +419,8 @@ function every(ms: number, step: () => Promise<unknown>, log: pino.Logger): Node
   }, ms).unref();
 }
 
-async function hubSigner(dataDir: string): Promise<Signer> {
+async function hubSigner({ dataDir, hubKey }: Config): Promise<Signer> {
+  if (hubKey !== null) return createSigner(JSON.parse(hubKey) as KeyPair);
   const path = join(dataDir, "hub-key.json");
   if (!existsSync(path)) writeFileSync(path, JSON.stringify(await generateKeyPair()), { mode: 0o600 });
   return createSigner(JSON.parse(readFileSync(path, "utf8")) as KeyPair);

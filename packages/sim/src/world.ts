@@ -30,6 +30,8 @@ export interface World {
     options?: { as?: Person; session?: Person; body?: unknown; headers?: Record<string, string> },
   ): Promise<Answer>;
   available(person: Person): Promise<bigint>;
+  /** Starts another hub on the same database, with a data directory of its own; it ends with the world. */
+  another(): Promise<Hub>;
   /** Stops the hub and starts it again, at its address and on its data. */
   restart(): Promise<void>;
   /** Waits until no hold is open, checks every invariant, stops everything. */
@@ -47,11 +49,15 @@ export interface Answer {
 
 export async function startWorld(env: Record<string, string> = {}): Promise<World> {
   const database = await createTestDatabase();
-  const dataDir = mkdtempSync(join(tmpdir(), "gfe-world-"));
+  const directories: string[] = [];
+  const newDirectory = () => {
+    directories.push(mkdtempSync(join(tmpdir(), "gfe-world-")));
+    return directories.at(-1)!;
+  };
   const parsed = parseConfig({
     PORT: "0",
     DATABASE_URL: database.url,
-    GFE_DATA_DIR: dataDir,
+    GFE_DATA_DIR: newDirectory(),
     GFE_LOG_LEVEL: "fatal",
     GFE_LOGINS_MAX: "100000",
     GFE_DRAIN_MS: "1000",
@@ -61,6 +67,7 @@ export async function startWorld(env: Record<string, string> = {}): Promise<Worl
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
   const { config } = parsed;
   let hub = await startHub(config);
+  const others: Hub[] = [];
   const pool = createPool(database.url, () => {});
   const ledger = createLedger({ pool });
   let people = 0;
@@ -114,10 +121,10 @@ export async function startWorld(env: Record<string, string> = {}): Promise<Worl
   }
 
   async function stop(): Promise<void> {
-    await hub.stop();
+    await Promise.all([hub, ...others].map((one) => one.stop()));
     await pool.end();
     await database.drop();
-    rmSync(dataDir, { recursive: true, force: true });
+    for (const directory of directories) rmSync(directory, { recursive: true, force: true });
   }
 
   return {
@@ -130,6 +137,11 @@ export async function startWorld(env: Record<string, string> = {}): Promise<Worl
     call,
     async available({ userId }) {
       return (await ledger.balance(`user:${userId}`))?.available ?? 0n;
+    },
+    async another() {
+      const other = await startHub({ ...config, port: 0, dataDir: newDirectory() });
+      others.push(other);
+      return other;
     },
     async restart() {
       await hub.stop();

@@ -15,6 +15,8 @@ export interface NodeEntry {
   readonly runningByModel: Map<string, number>;
   draining: boolean;
   readonly connectedAt: Date;
+  /** The hub that holds its socket; absent where that is this one. */
+  readonly hub?: string;
 }
 
 export interface Offer {
@@ -26,8 +28,15 @@ export type RegistryChange =
   | { type: "connected" | "announced" | "disconnected"; node: NodeEntry }
   | { type: "slot_taken" | "slot_freed"; node: NodeEntry };
 
+export interface NodeLoad {
+  running: number;
+  runningByModel: Iterable<readonly [string, number]>;
+}
+
 export interface Registry {
   add(node: NodeEntry): void;
+  /** What the hub that holds a node's socket tells of its slots. */
+  setLoad(node: NodeEntry, load: NodeLoad): void;
   /** Replaces what a node offers. */
   announce(nodeId: string, announcement: Announcement): void;
   setDraining(nodeId: string, draining: boolean): void;
@@ -110,6 +119,14 @@ export function createRegistry(): Registry {
       list(node);
       emit({ type: "announced", node });
     },
+    setLoad(node, { running, runningByModel }) {
+      if (byId.get(node.nodeId) !== node) return;
+      const freed = running < node.running;
+      node.running = running;
+      node.runningByModel.clear();
+      for (const [model, count] of runningByModel) node.runningByModel.set(model, count);
+      emit({ type: freed ? "slot_freed" : "slot_taken", node });
+    },
     setDraining(nodeId, draining) {
       const node = byId.get(nodeId);
       if (!node || node.draining === draining) return;
@@ -137,8 +154,9 @@ export function createRegistry(): Registry {
       return () => {
         if (!held) return;
         held = false;
-        node.running--;
-        node.runningByModel.set(model, (node.runningByModel.get(model) ?? 1) - 1);
+        // Never below none: what another hub tells may count it already.
+        node.running = Math.max(0, node.running - 1);
+        node.runningByModel.set(model, Math.max(0, (node.runningByModel.get(model) ?? 1) - 1));
         emit({ type: "slot_freed", node });
       };
     },

@@ -80,7 +80,10 @@ export function startCanaries(options: CanaryOptions): () => void {
   const later = () => nowMs() + intervalMs * (0.5 + random());
   const soon = () => nowMs() + Math.min(intervalMs, SOON_MS) * random();
 
+  // Other hubs' nodes are theirs to check.
   function joined(node: NodeEntry): void {
+    // Those of other hubs are theirs to check.
+    if (node.hub !== undefined) return;
     // Who leaves and comes back is asked neither more often nor less.
     if (due.has(node.nodeId)) return;
     const newcomer = node.announcement.models.some(

@@ -146,6 +146,8 @@ export async function createReputation({
   };
 
   const unsubscribe = registry.onChange(({ type, node }) => {
+    // The uptime of other hubs' nodes is theirs to write.
+    if (node.hub !== undefined) return;
     if (type === "connected" || type === "disconnected") watch(node.nodeId, type === "connected");
   });
   const flushing = setInterval(() => {

@@ -1,0 +1,36 @@
+/** This hub among others on one database: their nodes in its registry, its jobs on their nodes, and the other way round. */
+import type { Dispatcher } from "../jobs/dispatcher.ts";
+import type { Registry } from "../market/registry.ts";
+import type { Bus } from "./bus.ts";
+import { createPeers, type PeersOptions } from "./peers.ts";
+import { createPresence } from "./presence.ts";
+import { createRelay } from "./relay.ts";
+
+export interface Fabric {
+  /** To nodes, wherever their sockets are. */
+  dispatcher: Dispatcher;
+  /** How many other hubs are within reach. */
+  peers(): number;
+  /** Says goodbye. */
+  close(): Promise<void>;
+}
+
+export interface FabricOptions extends Omit<PeersOptions, "bus"> {
+  bus: Bus;
+  registry: Registry;
+  /** To the nodes that are connected here. */
+  local: Dispatcher;
+}
+
+export function joinFabric({ bus, registry, local, ...times }: FabricOptions): Fabric {
+  const peers = createPeers({ bus, ...times });
+  // Before the relay: a hub's nodes are off the registry before its attempts fail over.
+  const presence = createPresence({ peers, registry, nodeKey: local.nodeKey });
+  const dispatcher = createRelay({ peers, registry, local, nodeKey: presence.nodeKey });
+  peers.start();
+  return {
+    dispatcher,
+    peers: () => [...peers.all()].length,
+    close: peers.close,
+  };
+}

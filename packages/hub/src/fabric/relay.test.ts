@@ -1,0 +1,264 @@
+/** Two hubs' halves of the fabric on a bus in this process, with a node that a test speaks for. */
+import type { SignedReceipt } from "@gfe/protocol";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { AttemptHandle, AttemptSink, Dispatcher } from "../jobs/dispatcher.ts";
+import { createRegistry, type NodeEntry, type Registry } from "../market/registry.ts";
+import type { Bus } from "./bus.ts";
+import { type Fabric, joinFabric } from "./fabric.ts";
+import { createLocalNetwork, type LocalNetwork } from "./local-bus.ts";
+
+const BEAT_MS = 10;
+const GONE_MS = 60;
+const receipt = {
+  receipt: {
+    ...{ purpose: "gfe-receipt-v1", attempt: "att_1", node_key: "k", digest: null, seq: 1, output_bytes: 0 },
+    ...{ logprob_commitment: null },
+    usage: {
+      input_tokens: 1,
+      cached_input_tokens: 0,
+      output_tokens: 1,
+      reasoning_tokens: 0,
+      estimated: false,
+    },
+  },
+  signature: "s",
+} as unknown as SignedReceipt;
+
+interface Hub {
+  registry: Registry;
+  fabric: Fabric;
+  /** What its own nodes were asked, and what they say. */
+  asked: { nodeId: string; sink: AttemptSink; told: string[] }[];
+  bus: Bus;
+}
+
+let network: LocalNetwork;
+let hubs: Hub[];
+
+function hub(name: string, wrap: (bus: Bus) => Bus = (bus) => bus): Hub {
+  const registry = createRegistry();
+  const asked: Hub["asked"] = [];
+  const local: Dispatcher = {
+    start(nodeId, _attempt, sink) {
+      const told: string[] = [];
+      asked.push({ nodeId, sink, told });
+      const tell = (word: string) => () => void told.push(word);
+      return {
+        cancel: tell("cancel"),
+        pause: tell("pause"),
+        resume: tell("resume"),
+        forget: tell("forget"),
+      };
+    },
+    nodeKey: (nodeId) => `key of ${nodeId}`,
+  };
+  const bus = wrap(network.join(name));
+  const times = { nowMs: () => performance.now(), beatMs: BEAT_MS, goneMs: GONE_MS };
+  const made = { registry, asked, bus, fabric: joinFabric({ bus, registry, local, ...times }) };
+  hubs.push(made);
+  return made;
+}
+
+beforeEach(() => {
+  network = createLocalNetwork();
+  hubs = [];
+});
+afterEach(async () => {
+  for (const { fabric } of hubs) await fabric.close();
+});
+
+const nodeOf = (nodeId: string, connectedAtMs = 1_000, slots = 2): NodeEntry => ({
+  ...{ nodeId, ownerId: "usr_1", agentVersion: "1", running: 0, runningByModel: new Map(), draining: false },
+  announcement: {
+    ...{ name: nodeId, gpus: [], slots },
+    models: [
+      {
+        ...{ model: "m", context_length: 100, capabilities: ["chat"], slots, engine: "scripted" },
+        price: { per_request: "1", per_million_input: "0", per_million_output: "0" },
+      },
+    ],
+  },
+  connectedAt: new Date(connectedAtMs),
+});
+
+/** Resolves when it is so; each change of a registry and each turn is a reason to look again. */
+async function until(condition: () => boolean): Promise<void> {
+  for (const deadline = Date.now() + 5_000; !condition(); ) {
+    if (Date.now() > deadline) throw new Error(`never: ${condition}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+const attempt = { attempt: "att_1", kind: "chat" as const, model: "m", body: {}, deadline_ms: 1_000 };
+function listen() {
+  const heard: string[] = [];
+  const sink: AttemptSink = {
+    delta: (kind, payload) => void heard.push(`${kind}:${Buffer.from(payload).toString()}`),
+    done: (finish) => void heard.push(`done ${finish}`),
+    failed: (code) => void heard.push(`failed ${code}`),
+  };
+  return { heard, sink };
+}
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+describe("presence", () => {
+  it("nodes of one are seen at the other, whoever came first, and go when they go", async () => {
+    const a = hub("a");
+    a.registry.add(nodeOf("early"));
+    const b = hub("b");
+    a.registry.add(nodeOf("late"));
+    await until(() => b.registry.get("early") !== undefined && b.registry.get("late") !== undefined);
+    expect(b.registry.get("early")).toMatchObject({ hub: "a", ownerId: "usr_1" });
+    expect(b.fabric.dispatcher.nodeKey("early")).toBe("key of early");
+    a.registry.remove(a.registry.get("early")!);
+    a.registry.setDraining("late", true);
+    await until(() => b.registry.get("early") === undefined && b.registry.get("late")!.draining);
+  });
+
+  it("slots that are taken at one are taken at the other", async () => {
+    const [a, b] = [hub("a"), hub("b")];
+    a.registry.add(nodeOf("n"));
+    await until(() => b.registry.get("n") !== undefined);
+    const release = a.registry.takeSlot(a.registry.offers("m")[0]!)!;
+    await until(() => b.registry.get("n")!.running === 1);
+    expect(b.registry.get("n")!.runningByModel.get("m")).toBe(1);
+    release();
+    await until(() => b.registry.get("n")!.running === 0);
+  });
+
+  it("a node that moved is with the hub that it reached last", async () => {
+    const [a, b, c] = [hub("a"), hub("b"), hub("c")];
+    a.registry.add(nodeOf("n", 1_000));
+    await until(() => c.registry.get("n")?.hub === "a");
+    b.registry.add(nodeOf("n", 2_000));
+    await until(() => c.registry.get("n")?.hub === "b" && a.registry.get("n")?.hub === "b");
+    a.registry.add(nodeOf("other"));
+    a.registry.remove(a.registry.get("other")!);
+    await until(() => c.registry.get("other") === undefined);
+    expect(c.registry.get("n")?.hub).toBe("b");
+  });
+
+  it("a hub that says nothing is gone with its nodes, and back when it is heard again", async () => {
+    const silent = { now: false };
+    const a = hub("a", (bus) => ({
+      ...bus,
+      get connected() {
+        return bus.connected;
+      },
+      broadcast: (message) => silent.now || bus.broadcast(message),
+      send: (peer, message) => silent.now || bus.send(peer, message),
+    }));
+    const b = hub("b");
+    a.registry.add(nodeOf("n"));
+    await until(() => b.registry.get("n") !== undefined);
+    silent.now = true;
+    await until(() => b.registry.get("n") === undefined);
+    silent.now = false;
+    await until(() => b.registry.get("n") !== undefined);
+  });
+});
+
+describe("an attempt on another hub's node", () => {
+  async function two(wrap?: (bus: Bus) => Bus) {
+    const [a, b] = [hub("a"), hub("b", wrap)];
+    b.registry.add(nodeOf("n"));
+    await until(() => a.registry.get("n") !== undefined);
+    const { heard, sink } = listen();
+    const handle: AttemptHandle = a.fabric.dispatcher.start("n", attempt, sink)!;
+    await until(() => b.asked.length === 1);
+    return { a, b, heard, handle, node: b.asked[0]! };
+  }
+
+  it("brings what the node says in order, and its one end", async () => {
+    const { b, heard, node } = await two();
+    expect(b.registry.get("n")!.running).toBe(1);
+    for (const word of ["a", "b", "c"]) node.sink.delta(1, bytes(word));
+    node.sink.done(["stop"], receipt);
+    await until(() => heard.length === 4);
+    expect(heard).toEqual(["1:a", "1:b", "1:c", "done stop"]);
+    expect(b.registry.get("n")!.running).toBe(0);
+  });
+
+  it("is held back, goes on and is cancelled at its node", async () => {
+    const { heard, handle, node } = await two();
+    handle.pause();
+    handle.resume();
+    handle.cancel("enough");
+    await until(() => node.told.length === 3);
+    expect(node.told).toEqual(["pause", "resume", "cancel"]);
+    node.sink.failed("cancelled", "as told", receipt);
+    await until(() => heard.length === 1);
+    expect(heard).toEqual(["failed cancelled"]);
+  });
+
+  it("that nobody waits for any longer gives its slot back", async () => {
+    const { b, handle, node } = await two();
+    handle.forget();
+    await until(() => b.registry.get("n")!.running === 0);
+    expect(node.told).toEqual(["cancel", "forget"]);
+  });
+
+  it("ends as lost where a piece was lost between the hubs, and brings nothing after the gap", async () => {
+    let dropNext = false;
+    const { heard, node } = await two((bus) => ({
+      ...bus,
+      get connected() {
+        return bus.connected;
+      },
+      send(peer, message) {
+        if (dropNext && message[0] === 1) dropNext = false;
+        else bus.send(peer, message);
+      },
+    }));
+    node.sink.delta(1, bytes("a"));
+    dropNext = true;
+    node.sink.delta(1, bytes("lost"));
+    node.sink.delta(1, bytes("c"));
+    await until(() => node.told.includes("forget"));
+    node.sink.done(["stop"], receipt);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(heard).toEqual(["1:a", "failed node_lost"]);
+  });
+
+  it("ends at both hubs when the bus breaks", async () => {
+    const { a, b, heard, node } = await two();
+    network.cut();
+    expect(heard).toEqual(["failed node_lost"]);
+    expect(a.registry.get("n")).toBeUndefined();
+    expect(node.told).toEqual(["cancel", "forget"]);
+    expect(b.registry.get("n")!.running).toBe(0);
+    network.mend();
+    await until(() => a.registry.get("n") !== undefined);
+  });
+
+  it("is refused as busy where the last slot was taken meanwhile, and as lost where the node has left", async () => {
+    const [a, b] = [hub("a"), hub("b")];
+    b.registry.add(nodeOf("n", 1_000, 1));
+    await until(() => a.registry.get("n") !== undefined);
+    b.registry.takeSlot(b.registry.offers("m")[0]!);
+    const busy = listen();
+    a.fabric.dispatcher.start("n", attempt, busy.sink);
+    await until(() => busy.heard.length === 1);
+    expect(busy.heard).toEqual(["failed busy"]);
+    const lost = listen();
+    const entry = b.registry.get("n")!;
+    a.fabric.dispatcher.start("n", attempt, lost.sink);
+    b.registry.remove(entry);
+    await until(() => lost.heard.length === 1);
+    expect(lost.heard).toEqual(["failed node_lost"]);
+  });
+
+  it("of a stranger is nobody's: answers from another hub than the asked one are dropped", async () => {
+    const { heard, node } = await two();
+    const stranger = network.join("stranger");
+    const end = { t: "end", ref: 1, n: 0, finish: ["stop"], receipt };
+    stranger.send("a", bytes(JSON.stringify(end)));
+    stranger.send("a", Uint8Array.from([1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 65]));
+    stranger.send("a", bytes("{ not JSON"));
+    stranger.send("a", new Uint8Array(0));
+    await new Promise((resolve) => setImmediate(resolve));
+    node.sink.delta(1, bytes("a"));
+    await until(() => heard.length === 1);
+    expect(heard).toEqual(["1:a"]);
+  });
+});

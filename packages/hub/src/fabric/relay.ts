@@ -1,0 +1,212 @@
+/**
+ * Attempts on nodes of other hubs: the dispatcher that jobs/ uses, for whichever hub holds the node's socket.
+ *
+ *   the job's hub                                   the node's hub
+ *   start ref ─────────────────────────────────────► takes the slot, starts it
+ *             ◄──────────────────── delta, delta … ─
+ *   cancel, pause, resume, forget ref ─────────────►
+ *             ◄─────────────────── done or failed ──   once
+ *
+ * The bus may lose messages, so each of an attempt's answers has a number: a gap is the attempt's end as `node_lost`, and
+ * jobs/ goes on with another node. A hub that is gone loses its attempts; the node's hub cancels those of a job's hub that is gone.
+ *
+ *   delta: u8 1 · u32 ref · u32 number · u8 kind · payload      (big endian)
+ */
+import {
+  type AttemptFailure,
+  attemptFailureSchema,
+  type DeltaKind,
+  deltaKind,
+  finishReasonSchema,
+  type SignedReceipt,
+  signedReceiptSchema,
+} from "@gfe/protocol";
+import { z } from "zod";
+import type { AttemptHandle, AttemptSink, Dispatcher } from "../jobs/dispatcher.ts";
+import type { Registry } from "../market/registry.ts";
+import type { Peers } from "./peers.ts";
+
+type AttemptToStart = Parameters<Dispatcher["start"]>[1];
+
+const DELTA = 1;
+const DELTA_HEAD_BYTES = 10;
+const ref = z.number().int().min(0).max(0xffffffff);
+const startSchema = z.object({
+  ref,
+  node: z.string(),
+  attempt: z.looseObject({ attempt: z.string(), model: z.string() }),
+});
+const refSchema = z.object({ ref });
+const endSchema = z.object({
+  ref,
+  n: ref,
+  failure: z.union([attemptFailureSchema, z.literal("node_lost")]).optional(),
+  message: z.string().default(""),
+  finish: z.array(finishReasonSchema).default([]),
+  receipt: signedReceiptSchema.optional(),
+});
+
+export interface RelayOptions {
+  peers: Peers;
+  registry: Registry;
+  /** To the nodes that are connected here. */
+  local: Dispatcher;
+  /** Of other hubs' nodes. */
+  nodeKey(nodeId: string): string | undefined;
+}
+
+/** An attempt of a job here, on a node of another hub. */
+interface Call {
+  peer: string;
+  sink: AttemptSink;
+  /** The number of the next answer. */
+  next: number;
+}
+
+/** An attempt of another hub's job, on a node here. */
+interface Service {
+  peer: string;
+  handle: AttemptHandle;
+  release(): void;
+}
+
+export function createRelay({ peers, registry, local, nodeKey }: RelayOptions): Dispatcher {
+  const calls = new Map<number, Call>();
+  const services = new Map<string, Service>();
+  let lastRef = 0;
+
+  const keyOf = (peer: string, of: number) => `${peer} ${of}`;
+
+  function call(peer: string, nodeId: string, attempt: AttemptToStart, sink: AttemptSink): AttemptHandle {
+    lastRef = (lastRef + 1) % 0xffffffff;
+    const ref = lastRef;
+    calls.set(ref, { peer, sink, next: 0 });
+    peers.send(peer, { t: "start", ref, node: nodeId, attempt });
+    return {
+      cancel: (reason) => peers.send(peer, { t: "cancel", ref, reason }),
+      pause: () => peers.send(peer, { t: "pause", ref }),
+      resume: () => peers.send(peer, { t: "resume", ref }),
+      forget() {
+        if (calls.delete(ref)) peers.send(peer, { t: "forget", ref });
+      },
+    };
+  }
+
+  function lose(ref: number, { peer, sink }: Call, why: string): void {
+    calls.delete(ref);
+    peers.send(peer, { t: "forget", ref });
+    sink.failed("node_lost", why);
+  }
+
+  /** The call that an answer belongs to, if it is the next one. */
+  function expected(peer: string, ref: number, number: number): Call | null {
+    const call = calls.get(ref);
+    if (call?.peer !== peer) return null;
+    if (number === call.next++) return call;
+    lose(ref, call, "what the node said was lost between two hubs");
+    return null;
+  }
+
+  function serve(peer: string, ref: number, nodeId: string, attempt: AttemptToStart): void {
+    let number = 0;
+    const key = keyOf(peer, ref);
+    const end = (answer: {
+      failure?: AttemptFailure | "node_lost";
+      message?: string;
+      finish?: string[];
+      receipt?: SignedReceipt | undefined;
+    }) => {
+      peers.send(peer, { t: "end", ref, n: number++, ...answer });
+      services.get(key)?.release();
+      services.delete(key);
+    };
+    const node = registry.get(nodeId);
+    if (!node || node.hub !== undefined)
+      return end({ failure: "node_lost", message: "the node is not connected here" });
+    const offer = registry.offers(attempt.model).find((one) => one.node === node);
+    const release = offer && registry.takeSlot(offer);
+    if (!release) return end({ failure: "busy", message: "every slot is taken" });
+    const handle = local.start(nodeId, attempt, {
+      delta: (kind, payload) => peers.sendBytes(peer, deltaOf(ref, number++, kind, payload)),
+      done: (finish, receipt) => end({ finish, receipt }),
+      failed: (failure, message, receipt) => end({ failure, message, receipt }),
+    });
+    if (!handle) {
+      release();
+      return end({ failure: "node_lost", message: "the node is not connected any more" });
+    }
+    services.set(key, { peer, handle, release });
+  }
+
+  function leave(key: string, { handle, release }: Service): void {
+    services.delete(key);
+    handle.forget();
+    release();
+  }
+
+  peers.on("start", (peer, message) => {
+    const told = startSchema.safeParse(message).data;
+    if (told) serve(peer, told.ref, told.node, told.attempt as unknown as AttemptToStart);
+  });
+  for (const [type, act] of [
+    ["cancel", ({ handle }: Service) => handle.cancel("the job's hub cancelled it")],
+    ["pause", ({ handle }: Service) => handle.pause()],
+    ["resume", ({ handle }: Service) => handle.resume()],
+  ] as const)
+    peers.on(type, (peer, message) => {
+      const told = refSchema.safeParse(message).data;
+      const service = told && services.get(keyOf(peer, told.ref));
+      if (service) act(service);
+    });
+  peers.on("forget", (peer, message) => {
+    const told = refSchema.safeParse(message).data;
+    const service = told && services.get(keyOf(peer, told.ref));
+    if (!service) return;
+    service.handle.cancel("the job's hub waits no longer");
+    leave(keyOf(peer, told.ref), service);
+  });
+  peers.on("end", (peer, message) => {
+    const told = endSchema.safeParse(message).data;
+    const call = told && expected(peer, told.ref, told.n);
+    if (!call) return;
+    calls.delete(told.ref);
+    if (told.failure === undefined && told.receipt) call.sink.done(told.finish, told.receipt);
+    else call.sink.failed(told.failure ?? "engine_error", told.message, told.receipt);
+  });
+  peers.onBytes((peer, bytes) => {
+    if (bytes[0] !== DELTA || bytes.byteLength < DELTA_HEAD_BYTES) return;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, DELTA_HEAD_BYTES);
+    const kind = bytes[9]!;
+    const call = expected(peer, view.getUint32(1), view.getUint32(5));
+    if (kind >= deltaKind.text && kind <= deltaKind.embeddings)
+      call?.sink.delta(kind as DeltaKind, bytes.subarray(DELTA_HEAD_BYTES));
+  });
+  peers.onGone((peer) => {
+    for (const [ref, call] of [...calls])
+      if (call.peer === peer) lose(ref, call, "the node's hub is out of reach");
+    for (const [key, service] of [...services]) {
+      if (service.peer !== peer) continue;
+      service.handle.cancel("the job's hub is out of reach");
+      leave(key, service);
+    }
+  });
+
+  return {
+    start(nodeId, attempt, sink) {
+      const hub = registry.get(nodeId)?.hub;
+      return hub === undefined ? local.start(nodeId, attempt, sink) : call(hub, nodeId, attempt, sink);
+    },
+    nodeKey: (nodeId) => local.nodeKey(nodeId) ?? nodeKey(nodeId),
+  };
+}
+
+function deltaOf(ref: number, number: number, kind: DeltaKind, payload: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(DELTA_HEAD_BYTES + payload.byteLength);
+  const view = new DataView(bytes.buffer);
+  bytes[0] = DELTA;
+  view.setUint32(1, ref);
+  view.setUint32(5, number);
+  bytes[9] = kind;
+  bytes.set(payload, DELTA_HEAD_BYTES);
+  return bytes;
+}

@@ -1,0 +1,164 @@
+/** Two hubs on one database, joined by Redis: whoever asks at one is served by a node of the other. */
+
+import { generateKeyPair } from "@gfe/protocol";
+import OpenAI from "openai";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { startRedis, type TestRedis, withoutRedis } from "../../hub/src/testing/redis.ts";
+import { RogueAgent, type RogueOptions } from "./rogue-agent.ts";
+import { type Person, startWorld, until, type World } from "./world.ts";
+
+if (withoutRedis) console.warn("\n*** TWO HUBS ARE NOT TESTED: redis-server is not installed ***\n");
+
+const CREDIT = 1_000_000n;
+const DIGEST = `sha256:${"a".repeat(64)}`;
+
+describe.skipIf(withoutRedis)("two hubs", () => {
+  let redis: TestRedis;
+  let world: World;
+  let other: Awaited<ReturnType<World["another"]>>;
+  let provider: Person;
+  let consumer: Person;
+  let model: string;
+  let tests = 0;
+
+  beforeAll(async () => {
+    redis = await startRedis();
+    world = await startWorld({
+      ...{ REDIS_URL: redis.url, GFE_SECRET: "s".repeat(40), GFE_SIGNUP_CREDITS: "1000" },
+      GFE_HUB_KEY: JSON.stringify(await generateKeyPair()),
+    });
+    other = await world.another();
+    [provider, consumer] = [await world.person("provider"), await world.person("consumer")];
+  });
+  beforeEach(() => {
+    model = `model-${tests++}`;
+  });
+  afterAll(async () => {
+    await world?.end();
+    await redis?.kill();
+  });
+
+  /** A node at the other hub, seen at this one. */
+  async function joinOther(onStart?: RogueOptions["onStart"], more: Partial<RogueOptions> = {}) {
+    const agent = await RogueAgent.join({
+      ...{ hubUrl: other.url, token: provider.agentToken, model, ...more },
+      ...(onStart ? { onStart } : {}),
+    });
+    await seenHere(agent);
+    return agent;
+  }
+  const seenHere = (agent: RogueAgent) =>
+    until(async () => (await nodesHere()).includes(agent.nodeId), "it is seen");
+  async function nodesHere(): Promise<string[]> {
+    const { body } = await world.call("POST", "/api/v1/match/explain", { as: consumer, body: request() });
+    return (body.offers ?? []).map(({ node_id }: { node_id: string }) => node_id);
+  }
+  const request = () => ({ model, max_tokens: 20, messages: [{ role: "user" as const, content: "hi" }] });
+  const ask = (body: object = {}) =>
+    world.call("POST", "/v1/chat/completions", { as: consumer, body: { ...request(), ...body } });
+
+  it("a consumer of one is served by a node of the other, streamed and whole, and its provider is paid", async () => {
+    const before = await world.available(provider);
+    const node = await joinOther();
+    const whole = await ask();
+    expect([whole.status, whole.body.choices[0].message.content]).toEqual([200, "word"]);
+    expect(whole.headers.get("x-gfe-provider")).toBe(node.nodeId);
+    const openai = new OpenAI({ baseURL: `${world.hub.url}/v1`, apiKey: consumer.key, maxRetries: 0 });
+    const stream = openai.chat.completions.stream(request());
+    expect((await stream.finalChatCompletion()).choices[0]!.message.content).toBe("word");
+    await until(async () => (await world.ledger.openHolds()).length === 0, "all is settled");
+    expect((await world.available(provider)) - before).toBe((2n * CREDIT * 95n) / 100n);
+  });
+
+  it("ten thousand pieces come in order, none lost", async () => {
+    const words = Array.from({ length: 10_000 }, (_, n) => `${n} `);
+    await joinOther((start, agent) => {
+      for (const word of words) agent.text(start.channel, word);
+      void agent.done(start, words.length);
+    });
+    const { body } = await ask({ max_tokens: 10_000 });
+    expect(body.choices[0].message.content).toBe(words.join(""));
+  });
+
+  it("a caller that leaves one hub stops the node at the other, and its slot is free again", async () => {
+    const node = await joinOther(
+      (start, agent) => {
+        agent.text(start.channel, "word");
+        if (agent.starts.length > 1) void agent.done(start, 1);
+      },
+      { slots: 1 },
+    );
+    const controller = new AbortController();
+    const answer = fetch(`${world.hub.url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${consumer.key}`, "content-type": "application/json" },
+      body: JSON.stringify({ ...request(), stream: true }),
+      signal: controller.signal,
+    });
+    await (await answer).body!.getReader().read();
+    controller.abort();
+    await until(() => node.frames.some(({ type }) => type === "attempt.cancel"), "the node is cancelled");
+    await node.done(node.starts[0]!, 1);
+    expect((await ask()).status).toBe(200);
+  });
+
+  it("slots are never taken twice, however many ask at both hubs at once", async () => {
+    let running = 0;
+    let most = 0;
+    await joinOther(
+      (start, agent) => {
+        most = Math.max(most, ++running);
+        setTimeout(() => {
+          running--;
+          agent.text(start.channel, "word");
+          void agent.done(start, 1);
+        }, 20);
+      },
+      { slots: 2 },
+    );
+    const asked = Array.from({ length: 20 }, (_, n) =>
+      fetch(`${n % 2 ? world.hub.url : other.url}/v1/chat/completions`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${consumer.key}`, "content-type": "application/json" },
+        body: JSON.stringify(request()),
+      }).then(async (response) => (await response.text()) && response.status),
+    );
+    const statuses = await Promise.all(asked);
+    expect(most).toBe(2);
+    expect(statuses.filter((status) => status === 200).length).toBeGreaterThanOrEqual(10);
+    expect(statuses.every((status) => status === 200 || status === 503)).toBe(true);
+  });
+
+  it("a stream goes on from a node here when Redis is lost, and all is as before when it is back", async () => {
+    const begins = await joinOther((start, agent) => agent.text(start.channel, "Once "), {
+      digest: DIGEST,
+      capabilities: ["continuation"],
+    });
+    const openai = new OpenAI({ baseURL: `${world.hub.url}/v1`, apiKey: consumer.key, maxRetries: 0 });
+    const stream = await openai.chat.completions.create({ ...request(), stream: true });
+    await until(() => begins.starts.length === 1, "it has begun");
+    const local = await RogueAgent.join({
+      ...{ hubUrl: world.hub.url, token: provider.agentToken, model, digest: DIGEST },
+      capabilities: ["continuation"],
+      onStart: (start, agent) => {
+        agent.text(start.channel, "upon a time");
+        void agent.done(start, 3);
+      },
+    });
+    let text = "";
+    for await (const { choices } of stream) {
+      text += choices[0]?.delta.content ?? "";
+      if (text === "Once ") await redis.kill();
+    }
+    expect(text).toBe("Once upon a time");
+    await until(
+      () => begins.frames.some(({ type }) => type === "attempt.cancel"),
+      "the other hub stops its own",
+    );
+
+    local.die();
+    await until(async () => (await ask()).status === 404, "nobody here has it");
+    await redis.start();
+    await seenHere(begins);
+  });
+});

@@ -180,7 +180,16 @@ async function serve(
     log,
   });
   const bus = config.redisUrl && (await connectRedisBus({ url: config.redisUrl, self: newId("peer"), log }));
-  const fabric = bus ? joinFabric({ bus, registry, local: link, nowMs }) : null;
+  const fabric = bus
+    ? joinFabric({
+        ...{ bus, registry, local: link, nowMs },
+        onJob: tellOwners,
+        onCounts({ started, completed, tokens }) {
+          live.tokens(tokens);
+          live.add({ total: started, completed, tokens });
+        },
+      })
+    : null;
   const dispatcher = fabric?.dispatcher ?? link;
   const reputation = await createReputation({ pool, registry, nowMs, log });
   const billing = createBilling({ ledger, now: Date.now, random, log });
@@ -211,13 +220,19 @@ async function serve(
     nowMs,
     events: {
       changed: ({ jobId, consumerId, providerIds, state }) => {
-        if (state === "running") live.jobStarted();
-        const owners = new Set([consumerId, ...providerIds]);
-        if ([...owners].some(live.hasReaders)) void tellOwners(jobId, owners);
+        if (state === "running") {
+          live.add({ total: 1, completed: 0, tokens: 0 });
+          fabric?.news.jobStarted();
+        }
+        const owners = [...new Set([consumerId, ...providerIds])];
+        void tellOwners(jobId, owners);
+        fabric?.news.jobChanged(jobId, owners);
       },
       ended: (outcome, kind) => {
         live.tokens(outcome.usage.output_tokens);
-        live.jobEnded(outcome.state === "completed", outcome.usage.output_tokens);
+        const completed = outcome.state === "completed";
+        live.add({ total: 0, completed: completed ? 1 : 0, tokens: outcome.usage.output_tokens });
+        fabric?.news.jobEnded(completed, outcome.usage.output_tokens);
         metrics?.jobEnded(kind, outcome.state, outcome.ttftMs, outcome.usage.output_tokens);
       },
       attempted: reputation.attempted,
@@ -238,7 +253,8 @@ async function serve(
     nowMs,
     random,
   });
-  async function tellOwners(jobId: string, owners: Iterable<string>): Promise<void> {
+  /** What those of its owners see who look on here. */
+  async function tellOwners(jobId: string, owners: readonly string[]): Promise<void> {
     try {
       for (const userId of owners) {
         if (!live.hasReaders(userId)) continue;
@@ -265,6 +281,7 @@ async function serve(
       running: jobs.active,
       queued: queue.length,
       settlementBacklog: billing.backlog,
+      peers: () => fabric?.peers() ?? 0,
     },
   });
   registerAuth(app, accounts, baseUrl);

@@ -102,6 +102,24 @@ describe.skipIf(withoutRedis)("two hubs", () => {
     expect((await ask()).status).toBe(200);
   });
 
+  it("who looks on at one hub sees the jobs of the other as they change", async () => {
+    await joinOther();
+    const leave = new AbortController();
+    const live = await fetch(`${other.url}/api/v1/live`, {
+      headers: { authorization: `Bearer ${consumer.key}` },
+      signal: leave.signal,
+    });
+    const reader = live.body!.pipeThrough(new TextDecoderStream()).getReader();
+    const seen = async (text: string) => {
+      for (let read = ""; !read.includes(text); ) read += (await reader.read()).value ?? "";
+    };
+    await seen("snapshot");
+    const { headers } = await ask();
+    await seen(headers.get("x-gfe-job")!);
+    await seen('"state":"completed"');
+    leave.abort();
+  });
+
   it("slots are never taken twice, however many ask at both hubs at once", async () => {
     let running = 0;
     let most = 0;

@@ -2,6 +2,7 @@
 import type { Dispatcher } from "../jobs/dispatcher.ts";
 import type { Registry } from "../market/registry.ts";
 import type { Bus } from "./bus.ts";
+import { createNews, type News, type NewsListeners } from "./news.ts";
 import { createPeers, type PeersOptions } from "./peers.ts";
 import { createPresence } from "./presence.ts";
 import { createRelay } from "./relay.ts";
@@ -9,28 +10,34 @@ import { createRelay } from "./relay.ts";
 export interface Fabric {
   /** To nodes, wherever their sockets are. */
   dispatcher: Dispatcher;
+  news: News;
   /** How many other hubs are within reach. */
   peers(): number;
   /** Says goodbye. */
   close(): Promise<void>;
 }
 
-export interface FabricOptions extends Omit<PeersOptions, "bus"> {
+export interface FabricOptions extends Omit<PeersOptions, "bus">, NewsListeners {
   bus: Bus;
   registry: Registry;
   /** To the nodes that are connected here. */
   local: Dispatcher;
 }
 
-export function joinFabric({ bus, registry, local, ...times }: FabricOptions): Fabric {
+export function joinFabric({ bus, registry, local, onJob, onCounts, ...times }: FabricOptions): Fabric {
   const peers = createPeers({ bus, ...times });
   // Before the relay: a hub's nodes are off the registry before its attempts fail over.
   const presence = createPresence({ peers, registry, nodeKey: local.nodeKey });
   const dispatcher = createRelay({ peers, registry, local, nodeKey: presence.nodeKey });
+  const news = createNews(peers, { onJob, onCounts });
   peers.start();
   return {
     dispatcher,
+    news,
     peers: () => [...peers.all()].length,
-    close: peers.close,
+    async close() {
+      news.close();
+      await peers.close();
+    },
   };
 }

@@ -30,6 +30,8 @@ interface Hub {
   /** What its own nodes were asked, and what they say. */
   asked: { nodeId: string; sink: AttemptSink; told: string[] }[];
   bus: Bus;
+  /** Of the other hubs. */
+  news: object[];
 }
 
 let network: LocalNetwork;
@@ -54,7 +56,13 @@ function hub(name: string, wrap: (bus: Bus) => Bus = (bus) => bus): Hub {
   };
   const bus = wrap(network.join(name));
   const times = { nowMs: () => performance.now(), beatMs: BEAT_MS, goneMs: GONE_MS };
-  const made = { registry, asked, bus, fabric: joinFabric({ bus, registry, local, ...times }) };
+  const news: Hub["news"] = [];
+  const listeners = {
+    onJob: (id: string, owners: readonly string[]) => void news.push({ id, owners }),
+    onCounts: (counts: object) => void news.push(counts),
+  };
+  const fabric = joinFabric({ bus, registry, local, ...listeners, ...times });
+  const made = { registry, asked, bus, news, fabric };
   hubs.push(made);
   return made;
 }
@@ -261,4 +269,20 @@ describe("an attempt on another hub's node", () => {
     await until(() => heard.length === 1);
     expect(heard).toEqual(["1:a"]);
   });
+});
+
+it("those who look on at one hub hear of the other's jobs, and how much it did", async () => {
+  const [a, b] = [hub("a"), hub("b")];
+  await until(() => a.fabric.peers() === 1 && b.fabric.peers() === 1);
+  a.fabric.news.jobChanged("job_1", ["usr_1", "usr_2"]);
+  a.fabric.news.jobStarted();
+  a.fabric.news.jobStarted();
+  a.fabric.news.jobEnded(true, 7);
+  a.fabric.news.jobEnded(false, 2);
+  await until(() => b.news.length === 2);
+  expect(b.news).toEqual([
+    { id: "job_1", owners: ["usr_1", "usr_2"] },
+    { started: 2, completed: 1, tokens: 9 },
+  ]);
+  expect(a.news).toEqual([]);
 });

@@ -48,7 +48,13 @@ beforeAll(async () => {
   });
   app.addHook("onRoute", (route) => void routes.push(route));
   await registerOpenApi(app, "1.2.3");
-  const gauges = { nodes: () => 0, running: () => 0, queued: () => 0, settlementBacklog: () => 0 };
+  const gauges = {
+    nodes: () => 0,
+    running: () => 0,
+    queued: () => 0,
+    peers: () => 0,
+    settlementBacklog: () => 0,
+  };
   registerOps(app, { pool: unused, draining: () => false, gauges });
   registerAuth(app, unused, "http://hub.example");
   await app.register(async (scope) => {

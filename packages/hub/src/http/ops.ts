@@ -14,7 +14,13 @@ export interface Metrics {
 export interface OpsDeps {
   pool: pg.Pool;
   draining(): boolean;
-  gauges: { nodes(): number; running(): number; queued(): number; settlementBacklog(): number };
+  gauges: {
+    nodes(): number;
+    running(): number;
+    queued(): number;
+    settlementBacklog(): number;
+    peers(): number;
+  };
 }
 
 export function registerOps(app: FastifyInstance, { pool, draining, gauges }: OpsDeps): Metrics {
@@ -59,6 +65,7 @@ export function registerOps(app: FastifyInstance, { pool, draining, gauges }: Op
   gauge("gfe_nodes_online", "Connected nodes", gauges.nodes);
   gauge("gfe_jobs_running", "Jobs between hold and settlement", gauges.running);
   gauge("gfe_jobs_queued", "Jobs waiting for a slot", gauges.queued);
+  gauge("gfe_peers", "Other hubs within reach", gauges.peers);
   gauge("gfe_settlements_waiting", "Settlements not yet durable", gauges.settlementBacklog);
 
   app.addHook("onResponse", async (request, reply) => {

@@ -60,8 +60,8 @@ export interface Live {
   hasReaders(userId: string): boolean;
   /** Output tokens that were relayed; cheap enough for the hot path. */
   tokens(count: number): void;
-  jobStarted(): void;
-  jobEnded(completed: boolean, tokens: number): void;
+  /** Adds to what was counted since the beginning. */
+  add(more: JobTotals): void;
   stats(): LiveStats;
   models(): MarketModel[];
   close(): void;
@@ -199,11 +199,9 @@ export function createLive(
     tokens(count) {
       tokensInTick += count;
     },
-    jobStarted() {
-      totals.total++;
-    },
-    jobEnded(completed, tokens) {
-      if (completed) totals.completed++;
+    add({ total, completed, tokens }) {
+      totals.total += total;
+      totals.completed += completed;
       totals.tokens += tokens;
     },
     stats,

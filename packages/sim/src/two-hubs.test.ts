@@ -110,8 +110,9 @@ describe.skipIf(withoutRedis)("two hubs", () => {
       signal: leave.signal,
     });
     const reader = live.body!.pipeThrough(new TextDecoderStream()).getReader();
+    let read = "";
     const seen = async (text: string) => {
-      for (let read = ""; !read.includes(text); ) read += (await reader.read()).value ?? "";
+      while (!read.includes(text)) read += (await reader.read()).value ?? "";
     };
     await seen("snapshot");
     const { headers } = await ask();
@@ -120,7 +121,7 @@ describe.skipIf(withoutRedis)("two hubs", () => {
     leave.abort();
   });
 
-  it("slots are never taken twice, however many ask at both hubs at once", async () => {
+  it("slots are never taken twice, however many ask at both hubs at once, and each has its turn", async () => {
     let running = 0;
     let most = 0;
     await joinOther(
@@ -139,12 +140,11 @@ describe.skipIf(withoutRedis)("two hubs", () => {
         method: "POST",
         headers: { authorization: `Bearer ${consumer.key}`, "content-type": "application/json" },
         body: JSON.stringify(request()),
-      }).then(async (response) => (await response.text()) && response.status),
+      }).then((response) => response.status),
     );
     const statuses = await Promise.all(asked);
     expect(most).toBe(2);
-    expect(statuses.filter((status) => status === 200).length).toBeGreaterThanOrEqual(10);
-    expect(statuses.every((status) => status === 200 || status === 503)).toBe(true);
+    expect(statuses.every((status) => status === 200)).toBe(true);
   });
 
   it("a stream goes on from a node here when Redis is lost, and all is as before when it is back", async () => {

@@ -28,7 +28,7 @@ export function joinFabric({ bus, registry, local, onJob, onCounts, ...times }: 
   const peers = createPeers({ bus, ...times });
   // Before the relay: a hub's nodes are off the registry before its attempts fail over.
   const presence = createPresence({ peers, registry, nodeKey: local.nodeKey });
-  const dispatcher = createRelay({ peers, registry, local, nodeKey: presence.nodeKey });
+  const dispatcher = createRelay({ peers, registry, local, presence });
   const news = createNews(peers, { onJob, onCounts });
   peers.start();
   return {

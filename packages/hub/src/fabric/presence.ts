@@ -30,6 +30,8 @@ const goneSchema = z.object({ id: z.string() });
 export interface Presence {
   /** The public key of another hub's node, also for a while after it left. */
   nodeKey(nodeId: string): string | undefined;
+  /** Tells one hub how many slots of a node of this hub are taken, before what is sent to it next. */
+  tellLoad(peer: string, node: NodeEntry): void;
 }
 
 export interface PresenceOptions {
@@ -127,7 +129,10 @@ export function createPresence({ peers, registry, nodeKey }: PresenceOptions): P
     byPeer.delete(peer);
   });
 
-  return { nodeKey: (nodeId) => keys.get(nodeId) };
+  return {
+    nodeKey: (nodeId) => keys.get(nodeId),
+    tellLoad: (peer, node) => peers.send(peer, { t: "load", loads: [loadOf(node)] }),
+  };
 }
 
 const loadOf = (node: NodeEntry) => ({

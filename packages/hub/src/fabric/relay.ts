@@ -3,6 +3,7 @@
  *
  *   the job's hub                                   the node's hub
  *   start ref ─────────────────────────────────────► takes the slot, starts it
+ *             ◄──────────────────────────────── taken ─   or done or failed at once
  *             ◄──────────────────── delta, delta … ─
  *   cancel, pause, resume, forget ref ─────────────►
  *             ◄─────────────────── done or failed ──   once
@@ -23,8 +24,9 @@ import {
 } from "@gfe/protocol";
 import { z } from "zod";
 import type { AttemptHandle, AttemptSink, Dispatcher } from "../jobs/dispatcher.ts";
-import type { Registry } from "../market/registry.ts";
+import type { NodeEntry, Registry } from "../market/registry.ts";
 import type { Peers } from "./peers.ts";
+import type { Presence } from "./presence.ts";
 
 type AttemptToStart = Parameters<Dispatcher["start"]>[1];
 
@@ -51,8 +53,7 @@ export interface RelayOptions {
   registry: Registry;
   /** To the nodes that are connected here. */
   local: Dispatcher;
-  /** Of other hubs' nodes. */
-  nodeKey(nodeId: string): string | undefined;
+  presence: Presence;
 }
 
 /** An attempt of a job here, on a node of another hub. */
@@ -61,6 +62,8 @@ interface Call {
   sink: AttemptSink;
   /** The number of the next answer. */
   next: number;
+  /** The node's hub knows of it, or never will: called once. */
+  acknowledged(): void;
 }
 
 /** An attempt of another hub's job, on a node here. */
@@ -70,32 +73,43 @@ interface Service {
   release(): void;
 }
 
-export function createRelay({ peers, registry, local, nodeKey }: RelayOptions): Dispatcher {
+export function createRelay({ peers, registry, local, presence }: RelayOptions): Dispatcher {
   const calls = new Map<number, Call>();
   const services = new Map<string, Service>();
   let lastRef = 0;
 
   const keyOf = (peer: string, of: number) => `${peer} ${of}`;
 
-  function call(peer: string, nodeId: string, attempt: AttemptToStart, sink: AttemptSink): AttemptHandle {
+  function call(node: NodeEntry, peer: string, attempt: AttemptToStart, sink: AttemptSink): AttemptHandle {
     lastRef = (lastRef + 1) % 0xffffffff;
     const ref = lastRef;
-    calls.set(ref, { peer, sink, next: 0 });
-    peers.send(peer, { t: "start", ref, node: nodeId, attempt });
+    let isKnown = false;
+    const acknowledged = () => {
+      if (!isKnown) registry.acknowledge(node);
+      isKnown = true;
+    };
+    const call = { peer, sink, next: 0, acknowledged };
+    calls.set(ref, call);
+    peers.send(peer, { t: "start", ref, node: node.nodeId, attempt });
     return {
       cancel: (reason) => peers.send(peer, { t: "cancel", ref, reason }),
       pause: () => peers.send(peer, { t: "pause", ref }),
       resume: () => peers.send(peer, { t: "resume", ref }),
       forget() {
-        if (calls.delete(ref)) peers.send(peer, { t: "forget", ref });
+        if (end(ref, call)) peers.send(peer, { t: "forget", ref });
       },
     };
   }
 
-  function lose(ref: number, { peer, sink }: Call, why: string): void {
-    calls.delete(ref);
-    peers.send(peer, { t: "forget", ref });
-    sink.failed("node_lost", why);
+  function end(ref: number, { acknowledged }: Call): boolean {
+    acknowledged();
+    return calls.delete(ref);
+  }
+
+  function lose(ref: number, call: Call, why: string): void {
+    end(ref, call);
+    peers.send(call.peer, { t: "forget", ref });
+    call.sink.failed("node_lost", why);
   }
 
   /** The call that an answer belongs to, if it is the next one. */
@@ -110,7 +124,7 @@ export function createRelay({ peers, registry, local, nodeKey }: RelayOptions): 
   function serve(peer: string, ref: number, nodeId: string, attempt: AttemptToStart): void {
     let number = 0;
     const key = keyOf(peer, ref);
-    const end = (answer: {
+    const close = (answer: {
       failure?: AttemptFailure | "node_lost";
       message?: string;
       finish?: string[];
@@ -122,18 +136,20 @@ export function createRelay({ peers, registry, local, nodeKey }: RelayOptions): 
     };
     const node = registry.get(nodeId);
     if (!node || node.hub !== undefined)
-      return end({ failure: "node_lost", message: "the node is not connected here" });
+      return close({ failure: "node_lost", message: "the node is not connected here" });
     const offer = registry.offers(attempt.model).find((one) => one.node === node);
     const release = offer && registry.takeSlot(offer);
-    if (!release) return end({ failure: "busy", message: "every slot is taken" });
+    presence.tellLoad(peer, node);
+    if (!release) return close({ failure: "busy", message: "every slot is taken" });
+    peers.send(peer, { t: "taken", ref });
     const handle = local.start(nodeId, attempt, {
       delta: (kind, payload) => peers.sendBytes(peer, deltaOf(ref, number++, kind, payload)),
-      done: (finish, receipt) => end({ finish, receipt }),
-      failed: (failure, message, receipt) => end({ failure, message, receipt }),
+      done: (finish, receipt) => close({ finish, receipt }),
+      failed: (failure, message, receipt) => close({ failure, message, receipt }),
     });
     if (!handle) {
       release();
-      return end({ failure: "node_lost", message: "the node is not connected any more" });
+      return close({ failure: "node_lost", message: "the node is not connected any more" });
     }
     services.set(key, { peer, handle, release });
   }
@@ -165,11 +181,16 @@ export function createRelay({ peers, registry, local, nodeKey }: RelayOptions): 
     service.handle.cancel("the job's hub waits no longer");
     leave(keyOf(peer, told.ref), service);
   });
+  peers.on("taken", (peer, message) => {
+    const told = refSchema.safeParse(message).data;
+    const call = told && calls.get(told.ref);
+    if (call?.peer === peer) call.acknowledged();
+  });
   peers.on("end", (peer, message) => {
     const told = endSchema.safeParse(message).data;
     const call = told && expected(peer, told.ref, told.n);
     if (!call) return;
-    calls.delete(told.ref);
+    end(told.ref, call);
     if (told.failure === undefined && told.receipt) call.sink.done(told.finish, told.receipt);
     else call.sink.failed(told.failure ?? "engine_error", told.message, told.receipt);
   });
@@ -193,10 +214,12 @@ export function createRelay({ peers, registry, local, nodeKey }: RelayOptions): 
 
   return {
     start(nodeId, attempt, sink) {
-      const hub = registry.get(nodeId)?.hub;
-      return hub === undefined ? local.start(nodeId, attempt, sink) : call(hub, nodeId, attempt, sink);
+      const node = registry.get(nodeId);
+      return node?.hub === undefined
+        ? local.start(nodeId, attempt, sink)
+        : call(node, node.hub, attempt, sink);
     },
-    nodeKey: (nodeId) => local.nodeKey(nodeId) ?? nodeKey(nodeId),
+    nodeKey: (nodeId) => local.nodeKey(nodeId) ?? presence.nodeKey(nodeId),
   };
 }
 

@@ -2,6 +2,7 @@
  * The attempts of one job: one node after another until one ends the answer, the caller leaves, or none is left.
  *
  *   nothing reached the caller yet ──failure──► another node begins anew (at most ATTEMPTS_MAX nodes)
+ *                                  ──its slot was taken already──► it waits for another one, as before (BUSY_MAX times)
  *                                  ──no token for long, and asked for──► a second node beside the first (hedging.ts)
  *   text reached the caller        ──failure──► another node goes on behind it (continuation.ts)
  *   anything else reached it       ──failure──► the end
@@ -40,17 +41,27 @@ import type { FlowControl, JobSink } from "./types.ts";
 
 /** Nodes that one job may try before anything of its answer came. */
 export const ATTEMPTS_MAX = 3;
+/** Times that a slot may turn out to be taken: another hub was quicker, or the node knows better than the hub. */
+export const BUSY_MAX = 8;
+
+const NOTHING = { input_tokens: 0, output_tokens: 0 };
 
 export interface AttemptsOptions {
-  queue: Pick<SlotQueue, "tryAcquire">;
+  queue: Pick<SlotQueue, "acquire" | "tryAcquire">;
   dispatcher: Dispatcher;
-  limits: AttemptTimeouts;
+  limits: AttemptTimeouts & WaitLimits;
   feeBasisPoints: number;
   nowMs: () => number;
   /** No new attempt is begun any more. */
   draining: () => boolean;
   attempted(report: AttemptReport): void;
   began?: Matcher["began"] | undefined;
+}
+
+export interface WaitLimits {
+  queueWaitMs: number;
+  /** How long batch work may wait. */
+  batchWaitMs: number;
 }
 
 export interface Attempts {
@@ -92,6 +103,7 @@ export function createAttempts(options: AttemptsOptions): Attempts {
     const said = isContinuable(job.request, first.offer) ? new SaidSoFar(sink) : null;
     const course: Course = { sink: said ?? sink, signal, flow };
     let continuations = 0;
+    let busy = 0;
     for (let ending = await begin(job, first, course); ; ) {
       await account(job, ending);
       const { end, offer } = ending;
@@ -99,8 +111,10 @@ export function createAttempts(options: AttemptsOptions): Attempts {
       if (options.draining() || signal.aborted || nowMs() >= job.deadlineAtMs) return ending;
       const before = partsBefore(job);
       let wish: Wish;
+      const wasBusy = end.error?.code === "no_slot";
+      if (wasBusy && ++busy <= BUSY_MAX) job.triedNodes.delete(offer.node.nodeId);
       if (!before) {
-        if (job.attempts.length >= ATTEMPTS_MAX) return ending;
+        if (job.attempts.length - Math.min(busy, BUSY_MAX) >= ATTEMPTS_MAX) return ending;
         wish = wishAnew(job, offer);
       } else {
         const pieces = said?.soFar ?? null;
@@ -108,10 +122,24 @@ export function createAttempts(options: AttemptsOptions): Attempts {
         course.prefix = { pieces, tokens: Math.max(1, before.outputTokens) };
         wish = wishToContinue(job, before, first.offer.offer.digest!, notAgain(job));
       }
-      const next = queue.tryAcquire(wish);
+      const next = queue.tryAcquire(wish) ?? (wasBusy ? await wait(job, wish, course.signal) : null);
       if (!next) return ending;
       ending = await attemptOn(job, next, course);
     }
+  }
+
+  /** A slot in its turn; null where none comes in time, or the caller leaves. */
+  async function wait({ request }: Running, wish: Wish, signal: AbortSignal): Promise<Lease | null> {
+    const { priority } = request;
+    const waitMs = priority === "batch" ? limits.batchWaitMs : limits.queueWaitMs;
+    const lease = await queue.acquire(wish, { priority, waitMs }, signal).catch(() => null);
+    if (!lease) return null;
+    // What it is charged for in the queue is the lease that the job began with.
+    const release = () => {
+      lease.release();
+      lease.served(NOTHING);
+    };
+    return { offer: lease.offer, release };
   }
 
   /** The first attempt, with another beside it where it is slow and the caller asked for that. */

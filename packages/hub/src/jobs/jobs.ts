@@ -15,7 +15,7 @@ import type { Matcher } from "../market/matcher.ts";
 import type { Offer } from "../market/registry.ts";
 import type { AttemptReport } from "../trust/attempt-facts.ts";
 import type { AttemptTimeouts } from "./attempt.ts";
-import { createAttempts } from "./attempts.ts";
+import { createAttempts, type WaitLimits } from "./attempts.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { Gate } from "./gate.ts";
 import { endedRider, runningRider } from "./records.ts";
@@ -31,10 +31,7 @@ export const SETTLE_WAIT_MS = 3_000;
 
 const NOTHING = { input_tokens: 0, output_tokens: 0 };
 
-export interface JobLimits extends AttemptTimeouts {
-  queueWaitMs: number;
-  /** How long batch work may wait. */
-  batchWaitMs: number;
+export interface JobLimits extends AttemptTimeouts, WaitLimits {
   totalMs: number;
 }
 

@@ -35,8 +35,10 @@ export interface NodeLoad {
 
 export interface Registry {
   add(node: NodeEntry): void;
-  /** What the hub that holds a node's socket tells of its slots. */
+  /** What the hub that holds a node's socket tells of its slots; what it does not know of yet counts beside it. */
   setLoad(node: NodeEntry, load: NodeLoad): void;
+  /** That hub knows of one more slot that was taken here, or refused it: its own count stands. */
+  acknowledge(node: NodeEntry): void;
   /** Replaces what a node offers. */
   announce(nodeId: string, announcement: Announcement): void;
   setDraining(nodeId: string, draining: boolean): void;
@@ -74,6 +76,8 @@ export function createRegistry(): Registry {
   /** By model and by alias. A node's own model of a name goes before its alias of that name. */
   const byName = new Map<string, Offer[]>();
   const listeners = new Set<(change: RegistryChange) => void>();
+  /** Slots of other hubs' nodes that were taken here and that their hub does not know of yet: the models of each. */
+  const unknown = new WeakMap<NodeEntry, Set<{ model: string }>>();
 
   const emit = (change: RegistryChange) => {
     for (const listener of listeners) listener(change);
@@ -103,6 +107,11 @@ export function createRegistry(): Registry {
     }
   }
 
+  function count(node: NodeEntry, model: string, change: 1 | -1): void {
+    node.running += change;
+    node.runningByModel.set(model, (node.runningByModel.get(model) ?? 0) + change);
+  }
+
   return {
     add(node) {
       const previous = byId.get(node.nodeId);
@@ -121,11 +130,12 @@ export function createRegistry(): Registry {
     },
     setLoad(node, { running, runningByModel }) {
       if (byId.get(node.nodeId) !== node) return;
-      const freed = running < node.running;
       node.running = running;
       node.runningByModel.clear();
-      for (const [model, count] of runningByModel) node.runningByModel.set(model, count);
-      emit({ type: freed ? "slot_freed" : "slot_taken", node });
+      for (const [model, taken] of runningByModel) node.runningByModel.set(model, taken);
+      for (const { model } of unknown.get(node) ?? []) count(node, model, 1);
+      // Whoever waits may look: what was told before may have been corrected here meanwhile.
+      emit({ type: "slot_freed", node });
     },
     setDraining(nodeId, draining) {
       const node = byId.get(nodeId);
@@ -143,21 +153,32 @@ export function createRegistry(): Registry {
     nodes: () => byId.values(),
     offers: (model) => byName.get(model) ?? [],
     models: () => byModel.keys(),
+    acknowledge(node) {
+      const [slot] = unknown.get(node) ?? [];
+      if (!slot) return;
+      unknown.get(node)!.delete(slot);
+      count(node, slot.model, -1);
+    },
     takeSlot(offer) {
       if (!hasFreeSlot(offer)) return null;
       const { node } = offer;
       const { model } = offer.offer;
-      node.running++;
-      node.runningByModel.set(model, (node.runningByModel.get(model) ?? 0) + 1);
+      count(node, model, 1);
       emit({ type: "slot_taken", node });
       let held = true;
+      if (node.hub === undefined)
+        return () => {
+          if (!held) return;
+          held = false;
+          count(node, model, -1);
+          emit({ type: "slot_freed", node });
+        };
+      const slot = { model };
+      const slots = unknown.get(node) ?? new Set();
+      unknown.set(node, slots.add(slot));
+      // Once its hub knows, its hub says when it is free again: one that waits there may have it first.
       return () => {
-        if (!held) return;
-        held = false;
-        // Never below none: what another hub tells may count it already.
-        node.running = Math.max(0, node.running - 1);
-        node.runningByModel.set(model, Math.max(0, (node.runningByModel.get(model) ?? 1) - 1));
-        emit({ type: "slot_freed", node });
+        if (slots.delete(slot)) count(node, model, -1);
       };
     },
     onChange(listener) {

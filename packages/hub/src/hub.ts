@@ -371,7 +371,7 @@ async function serve(
       clearInterval(cleaning);
       const stopping = deferred.stop();
       stopCanaries();
-      await jobs.drain(config.drainMs);
+      await Promise.all([jobs.drain(config.drainMs), fabric?.drain(config.drainMs)]);
       await stopping.idle();
       await deliverer.stop();
       live.close();

@@ -13,6 +13,8 @@ export interface Fabric {
   news: News;
   /** How many other hubs are within reach. */
   peers(): number;
+  /** Asks the other hubs for no more, and waits up to `graceMs` for what they run here. */
+  drain(graceMs: number): Promise<void>;
   /** Says goodbye. */
   close(): Promise<void>;
 }
@@ -35,6 +37,16 @@ export function joinFabric({ bus, registry, local, onJob, onCounts, ...times }: 
     dispatcher,
     news,
     peers: () => [...peers.all()].length,
+    async drain(graceMs) {
+      for (const node of registry.nodes())
+        if (node.hub === undefined) registry.setDraining(node.nodeId, true);
+      let timer: NodeJS.Timeout | undefined;
+      const over = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, graceMs);
+      });
+      await Promise.race([dispatcher.idle(), over]);
+      clearTimeout(timer);
+    },
     async close() {
       news.close();
       await peers.close();

@@ -200,6 +200,24 @@ describe("an attempt on another hub's node", () => {
     expect(heard).toEqual(["failed cancelled"]);
   });
 
+  it("ends well at a hub that stops, which is asked for no other", async () => {
+    const { a, b, heard, node } = await two();
+    const drained = b.fabric.drain(60_000);
+    await until(() => a.registry.get("n")!.draining);
+    node.sink.delta(1, bytes("a"));
+    node.sink.done(["stop"], receipt);
+    await drained;
+    await until(() => heard.length === 2);
+    expect(heard).toEqual(["1:a", "done stop"]);
+    await b.fabric.drain(60_000); // nothing runs: at once
+  });
+
+  it("is waited for no longer than its hub may take to stop", async () => {
+    const { b } = await two();
+    await b.fabric.drain(1);
+    expect(b.asked).toHaveLength(1);
+  });
+
   it("that nobody waits for any longer gives its slot back", async () => {
     const { b, handle, node } = await two();
     handle.forget();

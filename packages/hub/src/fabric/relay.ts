@@ -73,10 +73,25 @@ interface Service {
   release(): void;
 }
 
-export function createRelay({ peers, registry, local, presence }: RelayOptions): Dispatcher {
+export interface Relay extends Dispatcher {
+  /** Resolves when no attempt of another hub runs on a node here. */
+  idle(): Promise<void>;
+}
+
+export function createRelay({ peers, registry, local, presence }: RelayOptions): Relay {
   const calls = new Map<number, Call>();
   const services = new Map<string, Service>();
   let lastRef = 0;
+  let onIdle: (() => void)[] = [];
+
+  /** One attempt less on a node here. */
+  function served(key: string): void {
+    services.get(key)?.release();
+    services.delete(key);
+    if (services.size > 0) return;
+    for (const resolve of onIdle) resolve();
+    onIdle = [];
+  }
 
   const keyOf = (peer: string, of: number) => `${peer} ${of}`;
 
@@ -131,8 +146,7 @@ export function createRelay({ peers, registry, local, presence }: RelayOptions):
       receipt?: SignedReceipt | undefined;
     }) => {
       peers.send(peer, { t: "end", ref, n: number++, ...answer });
-      services.get(key)?.release();
-      services.delete(key);
+      served(key);
     };
     const node = registry.get(nodeId);
     if (!node || node.hub !== undefined)
@@ -154,10 +168,9 @@ export function createRelay({ peers, registry, local, presence }: RelayOptions):
     services.set(key, { peer, handle, release });
   }
 
-  function leave(key: string, { handle, release }: Service): void {
-    services.delete(key);
+  function leave(key: string, { handle }: Service): void {
     handle.forget();
-    release();
+    served(key);
   }
 
   peers.on("start", (peer, message) => {
@@ -219,6 +232,11 @@ export function createRelay({ peers, registry, local, presence }: RelayOptions):
         ? local.start(nodeId, attempt, sink)
         : call(node, node.hub, attempt, sink);
     },
+    idle: () =>
+      new Promise((resolve) => {
+        if (services.size === 0) resolve();
+        else onIdle.push(resolve);
+      }),
     nodeKey: (nodeId) => local.nodeKey(nodeId) ?? presence.nodeKey(nodeId),
   };
 }

@@ -8,6 +8,7 @@
  */
 import {
   type Announcement,
+  type DataPolicy,
   DEFAULT_PRICE,
   type Gpu,
   type ModelOffer,
@@ -57,6 +58,12 @@ export interface AgentOptions {
   /** The node's name; the host's unless given. */
   name?: string;
   gpus?: readonly Gpu[];
+  /** Where the node stands: `eu-west`. */
+  region?: string;
+  /** Whether prompts and answers are kept; nothing is said of it unless given. */
+  dataPolicy?: DataPolicy;
+  /** Other names by which consumers may ask for models: alias to model. */
+  aliases?: ReadonlyMap<string, string>;
   /** A node key of one's own instead of the one in the configuration directory. */
   signer?: Signer;
   allowInsecure?: boolean;
@@ -101,6 +108,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     prices,
     log: host.log,
     ...(options.offers ? { offers: options.offers } : {}),
+    ...(options.aliases ? { aliases: options.aliases } : {}),
   });
   const slots = () =>
     Math.max(1, Math.min(options.slots ?? sumOfSlots(catalogue.offers), OFFER_LIMITS.slotsPerModel));
@@ -110,6 +118,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     gpus: [...gpus],
     slots: slots(),
     models: [...catalogue.offers],
+    ...(options.region === undefined ? {} : { region: options.region }),
+    ...(options.dataPolicy === undefined ? {} : { data_policy: options.dataPolicy }),
   });
 
   let nodeId = "";

@@ -38,11 +38,14 @@ export interface CatalogueOptions {
   log: Log;
   /** Which models to offer; all unless given. */
   offers?: (model: string) => boolean;
+  /** Other names for models: alias to model. */
+  aliases?: ReadonlyMap<string, string>;
 }
 
 type Watched = EngineState & { failures: number };
 
-export function createCatalogue({ engines, prices, log, offers: wanted }: CatalogueOptions): Catalogue {
+export function createCatalogue(options: CatalogueOptions): Catalogue {
+  const { engines, prices, log, offers: wanted, aliases = new Map<string, string>() } = options;
   const watched: Watched[] = engines.map(watch);
   let offers: ModelOffer[] = [];
   let placements = new Map<string, Placement>();
@@ -70,7 +73,9 @@ export function createCatalogue({ engines, prices, log, offers: wanted }: Catalo
       for (const model of models) {
         if (places.has(model.name) || next.length >= OFFER_LIMITS.models) continue; // the first engine has it
         if (wanted && !wanted(model.name)) continue;
-        const offer = modelOfferSchema.safeParse(offerOf(model, engine, prices));
+        const offer = modelOfferSchema.safeParse(
+          offerOf(model, engine, prices, namesFor(model.name, aliases)),
+        );
         if (!offer.success) {
           const { path, message } = offer.error.issues[0]!;
           log.warn(
@@ -86,6 +91,11 @@ export function createCatalogue({ engines, prices, log, offers: wanted }: Catalo
     }
     const text = JSON.stringify(next);
     const changed = text !== spelled;
+    if (changed) {
+      for (const [alias, model] of aliases)
+        if (!places.has(model))
+          log.warn({ alias, model }, `the alias ${alias} names ${model}, which is not offered`);
+    }
     offers = next;
     placements = places;
     spelled = text;
@@ -117,7 +127,10 @@ export function createCatalogue({ engines, prices, log, offers: wanted }: Catalo
 
 const watch = (engine: Engine): Watched => ({ engine, models: [], error: null, failures: 0 });
 
-function offerOf(model: DiscoveredModel, engine: Engine, prices: PriceList) {
+const namesFor = (model: string, aliases: ReadonlyMap<string, string>): string[] =>
+  [...aliases].flatMap(([alias, of]) => (of === model && alias !== model ? [alias] : []));
+
+function offerOf(model: DiscoveredModel, engine: Engine, prices: PriceList, aliases: string[]) {
   return {
     model: model.name,
     digest: model.digest,
@@ -128,5 +141,6 @@ function offerOf(model: DiscoveredModel, engine: Engine, prices: PriceList) {
     slots: model.slots,
     price: prices.byModel?.[model.name] ?? prices.default,
     engine: engine.kind,
+    ...(aliases.length > 0 ? { aliases } : {}),
   };
 }

@@ -1,4 +1,5 @@
 export * from "./agent.ts";
+export * from "./aliases.ts";
 export type { PriceList } from "./catalogue.ts";
 export * from "./device.ts";
 export { createBuiltInEngine } from "./engines/built-in.ts";

@@ -16,6 +16,9 @@ describe("--help", () => {
         "--slots",
         "--name",
         "--price",
+        "--region",
+        "--data-policy",
+        "--alias",
         "--json",
       ],
     ],
@@ -40,6 +43,14 @@ describe("--help", () => {
   });
 });
 
+test("a bad value from the environment names its variable and its option", async () => {
+  const { code, stderr } = await gfe(["up"], { GFE_REGION: "EU" });
+  expect([code, stderr]).toEqual([
+    1,
+    expect.stringMatching(/--region <region>' value 'EU' from env 'GFE_REGION'/),
+  ]);
+});
+
 test("--version tells it", async () => {
   expect(await gfe(["--version"])).toEqual({ code: 0, stdout: "0.1.0\n", stderr: "" });
 });
@@ -53,6 +64,10 @@ describe("what is not understood ends with a status, a hint and no stack", () =>
     [["up", "--slots", "none"], /--slots[\s\S]*none is not a whole number above zero/],
     [["up", "--slots", "0"], /0 is not a whole number above zero/],
     [["up", "--price", "much"], /--price[\s\S]*"much" is not a price/],
+    [["up", "--region", "EU West"], /--region <region>'[\s\S]*letters, digits and hyphens/],
+    [["up", "--data-policy", "some"], /--data-policy <policy>'[\s\S]*none, retains/],
+    [["up", "--alias", "fast"], /--alias <name=model>'[\s\S]*NAME=MODEL/],
+    [["up", "--alias", "a=x", "--alias", "a=y"], /--alias <name=model>'[\s\S]*two models, x and y/],
     [["up", "--engine"], /--engine <url>' argument missing/],
     [["demo", "now"], /too many arguments/],
   ])("gfe %j", async (args, hint) => {

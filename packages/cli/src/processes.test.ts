@@ -147,10 +147,11 @@ describe("a node, a consumer and a hub, each a process of its own", () => {
     const token = await make<{ secret: string }>("/api/v1/agent-tokens", operator, { label: "rig" });
     key = await make<{ secret: string }>("/api/v1/keys", consumer, { label: "laptop" });
     node = new Gfe(
-      ["up", "--hub", url, "--scripted", "--name", "rig-1", "--config-dir", join(dataDir, "node"), "--json"],
-      {
-        GFE_AGENT_TOKEN: token.secret,
-      },
+      [
+        ...["up", "--hub", url, "--scripted", "--name", "rig-1", "--config-dir", join(dataDir, "node")],
+        ...["--json", "--region", "eu-west", "--alias", "quick=scripted"],
+      ],
+      { GFE_AGENT_TOKEN: token.secret, GFE_DATA_POLICY: "none" },
     );
     await node.printed(/"type":"joined"/);
   });
@@ -171,6 +172,19 @@ describe("a node, a consumer and a hub, each a process of its own", () => {
     expect(stdout.trim().length).toBeGreaterThan(0);
     expect(stdout.endsWith("\n")).toBe(true);
     expect((await verify([], env)).code).toBe(0);
+  });
+
+  test("what the node says of itself, by option or environment, finds it", async () => {
+    const response = await fetch(`${url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${key.secret}` },
+      body: JSON.stringify({
+        model: "quick",
+        messages: [{ role: "user", content: "hi" }],
+        provider: { region: "eu-west", data_collection: "deny" },
+      }),
+    });
+    expect([response.status, await response.json()]).toMatchObject([200, { x_gfe: { node_name: "rig-1" } }]);
   });
 
   test("chat --json is the whole answer with what it cost", async () => {

@@ -123,18 +123,23 @@ export const gpuSchema = z.object({
 });
 export type Gpu = z.infer<typeof gpuSchema>;
 
+/** Where a node stands, as its provider says: `de`, `eu-west`. */
+export const regionSchema = z
+  .string()
+  .regex(/^[a-z0-9-]{2,40}$/, "must be lower-case letters, digits and hyphens");
+
+/** `none`: its provider says that neither prompts nor answers are kept. */
+export const dataPolicySchema = z.enum(["none", "retains"]);
+export type DataPolicy = z.infer<typeof dataPolicySchema>;
+
 /** What a node says of itself. `slots` bounds all its models together. */
 export const announcementSchema = z.object({
   name: printable(80),
   gpus: z.array(gpuSchema).max(64),
   slots: z.number().int().min(1).max(OFFER_LIMITS.slotsPerModel),
   models: z.array(modelOfferSchema).max(OFFER_LIMITS.models),
-  /** Where it stands, as its provider says: `de`, `eu-west`. */
-  region: z
-    .string()
-    .regex(/^[a-z0-9-]{2,40}$/, "must be lower-case letters, digits and hyphens")
-    .optional(),
-  /** Whether its provider says that it keeps prompts or answers; nobody knows where it is absent. */
-  data_policy: z.enum(["none", "retains"]).optional(),
+  region: regionSchema.optional(),
+  /** Nobody knows where it is absent. */
+  data_policy: dataPolicySchema.optional(),
 });
 export type Announcement = z.infer<typeof announcementSchema>;

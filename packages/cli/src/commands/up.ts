@@ -7,13 +7,14 @@ import {
   type DetectOptions,
   type Engine,
   type Host,
+  parseAliases,
   parseHubAddress,
   parsePrice,
   requestDeviceGrant,
   startAgent,
 } from "@gfe/agent";
-import type { PriceWire } from "@gfe/protocol";
-import { type Command, InvalidArgumentError } from "commander";
+import { type DataPolicy, dataPolicySchema, type PriceWire, regionSchema } from "@gfe/protocol";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { Failure, reporting } from "../failure.ts";
 import { onStopSignals } from "../signals.ts";
 
@@ -25,6 +26,9 @@ interface UpOptions {
   slots?: number;
   name?: string;
   price?: PriceWire;
+  region?: string;
+  dataPolicy?: DataPolicy;
+  alias?: ReadonlyMap<string, string>;
   scripted?: boolean;
   detect: boolean;
   configDir?: string;
@@ -51,6 +55,27 @@ export function addUp(program: Command): void {
       "--price <price>",
       "in credits: 0.5 is per request; request=0,in=0.2,cached=0.05,out=0.6,min=0.01,batch=50 names parts: per request, per million tokens (cached: input from the engine's cache), the least for an answer, percent off for batch work. `gfe price` overrides it",
       toPrice,
+    )
+    .addOption(
+      new Option(
+        "--region <region>",
+        "where this machine stands, such as de or eu-west; consumers may ask for it",
+      )
+        .env("GFE_REGION")
+        .argParser(toRegion),
+    )
+    .addOption(
+      new Option(
+        "--data-policy <policy>",
+        "what you say of prompts and answers: none is kept, or this machine retains some. Consumers who allow no data collection reach only none",
+      )
+        .choices(dataPolicySchema.options)
+        .env("GFE_DATA_POLICY"),
+    )
+    .addOption(
+      new Option("--alias <name=model>", "another name for a model; may be repeated, or several with commas")
+        .env("GFE_ALIASES")
+        .argParser(toAliases),
     )
     .option("--scripted", "serve a scripted engine, labelled as such, that runs no model")
     .option("--config-dir <dir>", "where the node's key is kept, instead of the XDG directory")
@@ -85,6 +110,9 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.price ? { prices: { default: options.price } } : {}),
     ...(options.slots ? { slots: options.slots } : {}),
     ...(options.name ? { name: options.name } : {}),
+    ...(options.region ? { region: options.region } : {}),
+    ...(options.dataPolicy ? { dataPolicy: options.dataPolicy } : {}),
+    ...(options.alias ? { aliases: options.alias } : {}),
     signal: stopping.signal,
     onEvent: tell,
   });
@@ -160,7 +188,7 @@ function print(event: AgentEvent): void {
       return;
     case "offers":
       console.log(
-        `Offering ${event.models.map(({ model, slots }) => `${model} × ${slots}`).join(", ") || "nothing yet"}`,
+        `Offering ${event.models.map(({ model, slots, aliases }) => `${[model, ...(aliases ?? [])].join(" = ")} × ${slots}`).join(", ") || "nothing yet"}`,
       );
       return;
     case "joined":
@@ -199,4 +227,17 @@ function toPrice(text: string): PriceWire {
   const parsed = parsePrice(text);
   if (parsed.type === "invalid") throw new InvalidArgumentError(parsed.message);
   return parsed.price;
+}
+
+function toRegion(text: string): string {
+  if (regionSchema.safeParse(text).success) return text;
+  throw new InvalidArgumentError(
+    "A region is 2 to 40 lower-case letters, digits and hyphens, such as eu-west.",
+  );
+}
+
+function toAliases(text: string, before?: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+  const parsed = parseAliases(text, before);
+  if (parsed.type === "invalid") throw new InvalidArgumentError(parsed.message);
+  return parsed.aliases;
 }

@@ -1,0 +1,71 @@
+/** What providers say of their nodes reaches those who ask for it: a real hub and real agents, on scripted engines. */
+import type { Agent, AgentOptions } from "@gfe/agent";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { joinScripted } from "./agents.ts";
+import { type Person, startWorld, type World } from "./world.ts";
+
+/** Each wish is asked so often: whoever ignored it would be found out by chance alone. */
+const TIMES = 6;
+
+let world: World;
+let provider: Person;
+let consumer: Person;
+const agents: Agent[] = [];
+
+/** A node that answers with its name. */
+async function join(name: string, options: Partial<AgentOptions>): Promise<void> {
+  const { url: hubUrl } = world.hub;
+  const script = { text: [name], models: [{ name: "llama", digest: `sha256:${"a1".repeat(32)}` }] };
+  agents.push(await joinScripted(script, { hubUrl, token: provider.agentToken, name, ...options }));
+}
+
+beforeAll(async () => {
+  world = await startWorld({ GFE_SIGNUP_CREDITS: "1000" });
+  [provider, consumer] = [await world.person("provider"), await world.person("consumer")];
+  await join("quiet", { region: "eu-west", dataPolicy: "none", aliases: new Map([["house", "llama"]]) });
+  await join("hoarder", { region: "us-east", dataPolicy: "retains" });
+  await join("silent", {});
+});
+afterAll(async () => {
+  await Promise.all(agents.map((agent) => agent.stop()));
+  await world?.end();
+});
+
+const ask = (wish: object) =>
+  world.call("POST", "/v1/chat/completions", {
+    as: consumer,
+    body: { model: "llama", messages: [{ role: "user", content: "Who are you?" }], ...wish },
+  });
+/** Whoever answered, of several times. */
+async function answering(wish: object): Promise<string[]> {
+  const names = new Set<string>();
+  for (let i = 0; i < TIMES; i++) {
+    const { status, body } = await ask(wish);
+    expect([status, body.error]).toEqual([200, undefined]);
+    names.add(body.choices[0].message.content);
+  }
+  return [...names].sort();
+}
+
+describe("what a provider announces", () => {
+  it("of its data policy: who denies data collection reaches only nodes that say they keep nothing", async () => {
+    expect(await answering({ provider: { data_collection: "deny" } })).toEqual(["quiet"]);
+  });
+
+  it.each([
+    ["US-East", ["hoarder"]],
+    [["eu-west", "eu-north"], ["quiet"]],
+  ])("of its region: %j reaches only nodes that stand there", async (region, expected) => {
+    expect(await answering({ provider: { region } })).toEqual(expected);
+  });
+
+  it("as an alias finds its model, and only where it was announced", async () => {
+    expect(await answering({ model: "house" })).toEqual(["quiet"]);
+  });
+
+  it("is joined by all needs: what no node says at once is a 400 that names it", async () => {
+    const { status, body } = await ask({ provider: { data_collection: "deny", region: "us-east" } });
+    expect([status, body.error]).toMatchObject([400, { code: "no_eligible_node" }]);
+    expect(body.error.param).toMatch(/^provider\.(region|data_collection)$/);
+  });
+});

@@ -13,9 +13,13 @@ let consumer: Person;
 const agents: Agent[] = [];
 
 /** A node that answers with its name. */
-async function join(name: string, options: Partial<AgentOptions>): Promise<void> {
+async function join(
+  name: string,
+  options: Partial<AgentOptions>,
+  model: object = { name: "llama", digest: `sha256:${"a1".repeat(32)}` },
+): Promise<void> {
   const { url: hubUrl } = world.hub;
-  const script = { text: [name], models: [{ name: "llama", digest: `sha256:${"a1".repeat(32)}` }] };
+  const script = { text: [name], models: [model] };
   agents.push(await joinScripted(script, { hubUrl, token: provider.agentToken, name, ...options }));
 }
 
@@ -25,6 +29,8 @@ beforeAll(async () => {
   await join("quiet", { region: "eu-west", dataPolicy: "none", aliases: new Map([["house", "llama"]]) });
   await join("hoarder", { region: "us-east", dataPolicy: "retains" });
   await join("silent", {});
+  const other = { name: "mistral", digest: `sha256:${"b2".repeat(32)}` };
+  await join("stranger", { aliases: new Map([["house", "mistral"]]) }, other);
 });
 afterAll(async () => {
   await Promise.all(agents.map((agent) => agent.stop()));
@@ -59,8 +65,24 @@ describe("what a provider announces", () => {
     expect(await answering({ provider: { region } })).toEqual(expected);
   });
 
-  it("as an alias finds its model, and only where it was announced", async () => {
+  it("as an alias finds its model, where it was announced, and never the other model that is called so too", async () => {
     expect(await answering({ model: "house" })).toEqual(["quiet"]);
+    expect(await answering({ model: "mistral" })).toEqual(["stranger"]);
+  });
+
+  it("as an alias finds the other model for who names its node or takes any", async () => {
+    expect(await answering({ model: "house", provider: { only: ["stranger"] } })).toEqual(["stranger"]);
+    const any = { any_quantization: true, ignore: ["quiet"] };
+    expect(await answering({ model: "house", provider: any })).toEqual(["stranger"]);
+    const { body } = await world.call("POST", "/api/v1/match/explain", {
+      as: consumer,
+      body: { model: "house", messages: [{ role: "user", content: "Who?" }] },
+    });
+    const found = body.offers.map((one: { node_name: string; unmet: string }) => [one.node_name, one.unmet]);
+    expect(found).toEqual([
+      ["quiet", null],
+      ["stranger", "digest"],
+    ]);
   });
 
   it("is joined by all needs: what no node says at once is a 400 that names it", async () => {

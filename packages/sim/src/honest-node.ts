@@ -9,6 +9,8 @@ import type { SimNode } from "./rogue-node.ts";
 const MOMENTS = { good: 80, refuses: 5, breaks: 5, hangs: 3, lies: 4, "is mute": 3 } as const;
 /** What each of them says, a piece a token, no piece like another: so that a repeated or lost one shows. */
 export const STORY = Array.from({ length: 20 }, (_, at) => `word-${at} `);
+/** Of every node, the rogue ones too: else a name meant some of them alone, and nobody went on with another's answer. */
+export const SIM_DIGEST = `sha256:${"5".repeat(64)}`;
 const AWAY_MS = { min: 5, max: 150 };
 
 export interface HonestNodeOptions {
@@ -34,8 +36,7 @@ export class HonestNode implements SimNode {
     this.#options = options;
     this.#signer = signer;
     this.#script = {
-      // The same for all: what one breaks off another may go on with.
-      models: [{ name: model, slots, digest: `sha256:${"5".repeat(64)}` }],
+      models: [{ name: model, slots, digest: SIM_DIGEST }],
       text: STORY,
       paceMs: random.int(0, 4),
       failure: () => {

@@ -46,12 +46,14 @@ export class RogueAgent {
   readonly signer: Signer;
   nodeId = "";
   readonly #socket: WebSocket;
+  readonly #digest: string | null;
   readonly closed: Promise<{ code: number; reason: string }>;
   #listeners = new Set<() => void>();
 
-  private constructor(socket: WebSocket, signer: Signer) {
+  private constructor(socket: WebSocket, signer: Signer, digest: string | null) {
     this.#socket = socket;
     this.signer = signer;
+    this.#digest = digest;
     this.closed = new Promise((resolve) =>
       socket.on("close", (code, reason) => resolve({ code, reason: reason.toString() })),
     );
@@ -63,7 +65,7 @@ export class RogueAgent {
     const url = new URL(LINK_PATH, options.hubUrl);
     url.protocol = "ws:";
     const socket = new WebSocket(url, { headers: { authorization: `Bearer ${options.token}` } });
-    const agent = new RogueAgent(socket, signer);
+    const agent = new RogueAgent(socket, signer, options.digest ?? null);
     await new Promise<void>((resolve, reject) => {
       socket.on("error", reject);
       void agent.closed.then(({ code, reason }) => reject(new Error(`closed with ${code} ${reason}`)));
@@ -136,7 +138,7 @@ export class RogueAgent {
     attempt: string,
     outputTokens: number,
     inputTokens = 1,
-    digest: string | null = null,
+    digest = this.#digest,
   ): Promise<SignedReceipt> {
     const receipt = {
       purpose: RECEIPT_PURPOSE,

@@ -12,6 +12,7 @@ import {
   type SignedReceipt,
   type Signer,
 } from "@gfe/protocol";
+import { SIM_DIGEST } from "./honest-node.ts";
 import type { Random } from "./random.ts";
 import { RogueAgent } from "./rogue-agent.ts";
 
@@ -93,7 +94,7 @@ export class RogueNode implements SimNode {
   async #join(): Promise<void> {
     const { hubUrl, token, name, model, price, slots } = this.#options;
     this.#agent = await RogueAgent.join({
-      ...{ hubUrl, token, name, model, price, slots, signer: this.#signer },
+      ...{ hubUrl, token, name, model, price, slots, signer: this.#signer, digest: SIM_DIGEST },
       onStart: (start, agent) => {
         this.#options.attempts.push(start.attempt);
         this.#options.said.set(start.attempt, 0);

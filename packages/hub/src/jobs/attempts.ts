@@ -12,6 +12,7 @@
  */
 import { type AttemptStart, type ErrorCode, newAttemptId } from "@gfe/protocol";
 import { billOf } from "../billing/bill.ts";
+import { identityOf } from "../market/identity.ts";
 import type { Wish } from "../market/match.ts";
 import type { Matcher } from "../market/matcher.ts";
 import type { AttemptMeasure } from "../market/measures.ts";
@@ -255,9 +256,9 @@ export function createAttempts(options: AttemptsOptions): Attempts {
   }
 
   /** The same model on a node that was not tried, within what is held. */
-  const wishAnew = (job: Running, { offer }: Offer): Wish => ({
+  const wishAnew = (job: Running, first: Offer): Wish => ({
     ...job.wish,
-    digest: offer.digest ?? null,
+    digest: identityOf(first),
     excluded: notAgain(job),
     affordable: (other) => quoteFor(job.request, other).capMicro <= job.quote.capMicro,
   });

@@ -1,6 +1,7 @@
-import { DEFAULT_PRICE } from "@gfe/protocol";
+import { DEFAULT_PRICE, type ModelOffer } from "@gfe/protocol";
 import fc from "fast-check";
 import { describe, expect, it, vi } from "vitest";
+import { identityOf } from "../market/identity.ts";
 import type { Wish } from "../market/match.ts";
 import { createRegistry, type NodeEntry } from "../market/registry.ts";
 import { createSlotQueue, type Lease, PLACE_AFTER_MS, PLACE_EVERY_MS, type Waiting } from "./slot-queue.ts";
@@ -18,8 +19,8 @@ const wish: Wish = {
   excluded: new Set(),
 };
 
-function nodeOf(nodeId: string, slots: number): NodeEntry {
-  const offer = { model: "m", context_length: 8192, capabilities: ["chat" as const], slots };
+function nodeOf(nodeId: string, slots: number, fields: Partial<ModelOffer> = {}): NodeEntry {
+  const offer = { model: "m", context_length: 8192, capabilities: ["chat" as const], slots, ...fields };
   return {
     nodeId,
     ownerId: `owner of ${nodeId}`,
@@ -87,6 +88,45 @@ describe("the slot queue", () => {
     expect(served.filter((who) => who !== "cancelled")).toEqual(["a", "b"]);
     expect(served).toContain("cancelled");
     expect(queue.length()).toBe(0);
+  });
+
+  it("waits for the model that a name means, and takes no other while that is there", async () => {
+    const { registry, node, queue, acquire } = begin(1);
+    const later = { connectedAt: new Date(1) };
+    const other = { ...nodeOf("other", 2, { digest: `sha256:${"b".repeat(64)}` }), ...later };
+    registry.add(other);
+    const first = await acquire();
+    expect(first.offer.node).toBe(node);
+    const [second, third] = [acquire(), acquire()];
+    const any = await acquire(undefined, { steering: { anyQuantisation: true } });
+    expect(any.offer.node).toBe(other);
+    any.release(); // offers the other's slot to those who wait
+    first.release();
+    expect((await second).offer.node).toBe(node);
+    expect(queue.length()).toBe(1);
+    registry.remove(node);
+    expect((await third).offer.node).toBe(other);
+  });
+
+  it("gives a job that has begun no other model, also where the first one's nodes are gone", async () => {
+    const { registry, node, queue, acquire } = begin(1);
+    const { offer } = await acquire();
+    registry.remove(node);
+    registry.add(nodeOf("other", 2, { digest: `sha256:${"b".repeat(64)}` }));
+    expect(queue.tryAcquire({ ...wish, digest: identityOf(offer) })).toBeNull();
+    expect(queue.tryAcquire(wish)).not.toBeNull();
+  });
+
+  it("asks anew, for each slot, whether a node may be asked: what was known when the wait began is old", async () => {
+    const { registry, acquire } = begin(1);
+    const first = await acquire();
+    let broken = false;
+    const allows = (nodeId: string) => !(broken && nodeId === "n");
+    const waiting = acquire(undefined, { allows });
+    broken = true;
+    first.release();
+    registry.add(nodeOf("whole", 1));
+    expect((await waiting).offer.node.nodeId).toBe("whole");
   });
 
   it("leaves every slot free once all were served or left, whatever the order of things", async () => {

@@ -67,7 +67,7 @@ export interface SlotQueueOptions {
   random: () => number;
   nowMs: () => number;
   /** Matching with a memory; without one, by what offers say. */
-  choose?: (offers: readonly Offer[], wish: Wish) => MatchResult;
+  choose?: (offers: readonly Offer[], wish: Wish, among?: readonly Offer[]) => MatchResult;
 }
 
 export function createSlotQueue({
@@ -75,7 +75,7 @@ export function createSlotQueue({
   bounds,
   random,
   nowMs,
-  choose = (offers, wish) => match(offers, wish, random),
+  choose = (offers, wish, among) => match(offers, wish, random, undefined, among),
 }: SlotQueueOptions): SlotQueue {
   const queue = new FairQueue<Waiter>(bounds);
   const rates = new ServiceRates();
@@ -83,8 +83,8 @@ export function createSlotQueue({
   const turns = new Map<string, number>();
   let turn = 0;
 
-  function take(offers: readonly Offer[], wish: Wish): Lease | MatchResult {
-    const result = choose(offers, wish);
+  function take(wish: Wish, among?: readonly Offer[]): Lease | MatchResult {
+    const result = choose(registry.offers(wish.model), wish, among);
     if (result.type !== "matched") return result;
     const release = registry.takeSlot(result.offer);
     if (!release) return { type: "busy" };
@@ -120,11 +120,19 @@ export function createSlotQueue({
     }
   }
 
+  /** The last node of a model is gone or leaves: then its name may mean another model, whose nodes are free. */
+  function offerOthers(left: NodeEntry): void {
+    for (const name of namesOf(left)) {
+      if (queue.lengthOf(name) === 0) continue;
+      for (const { node } of registry.offers(name)) if (node !== left) offerTo(node);
+    }
+  }
+
   function serveNext(node: NodeEntry, model: string): boolean {
     const offers = registry.offers(model).filter((offer) => offer.node === node);
     let lease: Lease | null = null;
     const fits = ({ wish }: Waiter) => {
-      const result = take(offers, wish);
+      const result = take(wish, offers);
       if (!("release" in result)) return false;
       lease = result;
       return true;
@@ -138,8 +146,9 @@ export function createSlotQueue({
 
   registry.onChange((change) => {
     // A slot taken is one that this queue has just given: offering again meanwhile would serve one waiter twice.
-    if (queue.length > 0 && change.type !== "disconnected" && change.type !== "slot_taken")
-      offerTo(change.node);
+    if (queue.length === 0 || change.type === "slot_taken") return;
+    if (change.type === "disconnected" || change.node.draining) offerOthers(change.node);
+    else offerTo(change.node);
   });
 
   function wait(wish: Wish, { priority, waitMs, queued }: Waiting, signal: AbortSignal): Promise<FirstLease> {
@@ -209,7 +218,7 @@ export function createSlotQueue({
   return {
     async acquire(wish, waiting, signal) {
       if (signal.aborted) throw stopReason(signal);
-      const result = take(registry.offers(wish.model), wish);
+      const result = take(wish);
       if ("release" in result) {
         const { model, consumerId: consumer } = wish;
         const { priority } = waiting;
@@ -220,7 +229,7 @@ export function createSlotQueue({
       return wait(wish, waiting, signal);
     },
     tryAcquire(wish) {
-      const result = take(registry.offers(wish.model), wish);
+      const result = take(wish);
       return "release" in result ? result : null;
     },
     length: () => queue.length,

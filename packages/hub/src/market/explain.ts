@@ -1,4 +1,5 @@
 /** Why a node would or would not be chosen, with the parts of its score: pure, counts nothing. */
+import { meaningOf, meantOf } from "./identity.ts";
 import { type MarketState, type MatchResult, match } from "./match.ts";
 import { type Need, unmet, type Wish } from "./needs.ts";
 import type { Offer } from "./registry.ts";
@@ -54,21 +55,32 @@ export function explain(
 ): Explanation {
   const result = match(offers, wish, random, market);
   const chosen = result.type === "matched" ? result.offer : null;
+  const meaning = meaningOf(offers, wish, market);
+  const meant = meaning && new Set(meantOf(offers, meaning, wish));
+  const needOf = (offer: Offer) =>
+    unmet(offer, wish, market.standingOf(offer)) ?? (meant?.has(offer) === false ? "digest" : null);
   return {
     model: wish.model,
     result: result.type,
     reason: result.type === "matched" ? (result.reason ?? null) : null,
     considered: offers.length,
-    offers: offers.slice(0, EXPLAINED_MAX).map((offer) => explained(offer, wish, market, offer === chosen)),
+    offers: offers
+      .slice(0, EXPLAINED_MAX)
+      .map((offer) => explained(offer, needOf(offer), wish, market, offer === chosen)),
   };
 }
 
-function explained(offer: Offer, wish: Wish, market: MarketState, chosen: boolean): Explained {
+function explained(
+  offer: Offer,
+  need: Need | null,
+  wish: Wish,
+  market: MarketState,
+  chosen: boolean,
+): Explained {
   const { node, offer: model } = offer;
   const { nowMs, warm } = market;
   const measure = market.measureOf(offer);
   const standing = market.standingOf(offer);
-  const need = unmet(offer, wish, standing);
   return {
     node_id: node.nodeId,
     node_name: node.announcement.name,

@@ -1,12 +1,13 @@
 /**
- * Chooses an offer for a wish: a function over what is in memory that changes nothing. Hard needs first (needs.ts), then
- * the caller's own order, then whom choose.ts takes of those that can serve.
+ * Chooses an offer for a wish: a function over what is in memory that changes nothing. What the name means first
+ * (identity.ts), then hard needs (needs.ts), then the caller's own order, then whom choose.ts takes of those that can serve.
  *
  * Of very many offers a random part is looked at, and all only where none of that part can serve: with so many to
  * choose from, the best of some dozens is about as good as the best of thousands. One pass, no sorting, and nothing is
  * allocated for an offer.
  */
 import { byScore, bySort, type Choice, choose, type Reason } from "./choose.ts";
+import { meaningOf, meantOf } from "./identity.ts";
 import type { Wish } from "./needs.ts";
 import { addWarm, gather, pool, strideFor } from "./pool.ts";
 import { type Refusal, refusal } from "./refusal.ts";
@@ -24,14 +25,21 @@ export const SAMPLE_SIZE = 64;
 
 export type MatchResult = { type: "matched"; offer: Offer; reason?: Reason } | Refusal;
 
-/** `random` yields [0, 1); with the same draws the same offer is chosen. */
+/**
+ * `random` yields [0, 1); with the same draws the same offer is chosen. `all` are the offers of the model's name, and
+ * decide what it means; `among` those of them that may be chosen.
+ */
 export function match(
-  offers: readonly Offer[],
+  all: readonly Offer[],
   wish: Wish,
   random: () => number,
   market: MarketState = NEUTRAL_MARKET,
+  among: readonly Offer[] = all,
 ): MatchResult {
-  if (offers.length === 0) return { type: "model_not_found" };
+  if (among.length === 0) return { type: "model_not_found" };
+  const meaning = meaningOf(all, wish, market);
+  const offers = meaning ? meantOf(among, meaning, wish) : among;
+  if (offers.length === 0) return { type: "busy" };
   const { order, sort } = wish.steering ?? {};
   if (order) {
     for (const name of order) {

@@ -16,8 +16,8 @@ import { createTraffic } from "./traffic.ts";
 const WARM_PART_MIN = 0.3;
 
 export interface Matcher {
-  /** Chooses, and counts the choice: the caller takes the slot at once. */
-  choose(offers: readonly Offer[], wish: Wish): MatchResult;
+  /** Chooses, and counts the choice: the caller takes the slot at once. Parameters are those of `match`. */
+  choose(offers: readonly Offer[], wish: Wish, among?: readonly Offer[]): MatchResult;
   /** An attempt begins; call the result once when it has ended, with null where it says nothing of the node. */
   began(offer: Offer, outputTokens: number): (sample: AttemptMeasure | null) => void;
   /** What matching would see, for explaining. */
@@ -53,8 +53,8 @@ export function createMatcher({
 
   return {
     state,
-    choose(offers, wish) {
-      const result = match(offers, wish, random, state(wish));
+    choose(offers, wish, among) {
+      const result = match(offers, wish, random, state(wish), among);
       if (result.type === "matched") {
         const { node } = result.offer;
         const { newcomer } = standingOf(result.offer);

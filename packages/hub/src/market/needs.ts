@@ -1,5 +1,6 @@
 /** Hard needs: what must be true of an offer before anybody asks how good it is. Pure. */
 import type { Prefix } from "./affinity.ts";
+import { identityOf } from "./identity.ts";
 import { type PriceCap, withinCap } from "./price-cap.ts";
 import { hasFreeSlot, type Offer } from "./registry.ts";
 import { isNamed, type Steering } from "./steering.ts";
@@ -18,13 +19,15 @@ export interface Wish {
   maxPrice?: PriceCap | undefined;
   /** The job is batch work: discounts for that apply. */
   batch?: boolean;
-  /** The digest that the job must stay on, null for offers that tell none; absent: any. */
-  digest?: string | null | undefined;
+  /** The identity (see identity.ts) of the model that the job has begun with, and stays on; absent: none yet. */
+  digest?: string | undefined;
   steering?: Steering | undefined;
   /** The conversation, as hashes: it goes back to the node that holds its cache. */
   prefixes?: readonly Prefix[] | undefined;
   /** Nodes that were tried already. */
   excluded: ReadonlySet<string>;
+  /** Whether a node may be asked now, as far as its failures go; asked each time anew, also while the wish waits. */
+  allows?: (nodeId: string) => boolean;
   /** Whether the offer's price fits what is held; absent before the hold. */
   affordable?: (offer: Offer) => boolean;
 }
@@ -53,6 +56,7 @@ export const NEEDS = [
   "region",
   "data_collection",
   "min_reputation",
+  "breaker",
   "digest",
   "excluded",
   "held_price",
@@ -71,13 +75,21 @@ export function unmet(offer: Offer, wish: Wish, standing: Standing): Need | null
   if (standing.banned) return "banned";
   const steered = wish.steering ? unmetSteering(offer, wish.steering, standing) : null;
   if (steered) return steered;
+  if (wish.allows && !wish.allows(node.nodeId)) return "breaker";
   const { digest } = wish;
   const bound = digest !== undefined && wish.steering?.anyQuantisation !== true;
-  if (bound && (model.digest ?? null) !== digest) return "digest";
+  if (bound && identityOf(offer) !== digest) return "digest";
   if (wish.excluded.has(node.nodeId)) return "excluded";
   if (wish.affordable && !wish.affordable(offer)) return "held_price";
   if (node.draining) return "draining";
   return hasFreeSlot(offer) ? null : "busy";
+}
+
+/** Whether nothing stands in the way but a slot that is taken, or what this job itself has tried or holds. */
+export function canEver(offer: Offer, wish: Wish, standing: Standing): boolean {
+  if (offer.node.draining) return false;
+  const need = unmet(offer, wish, standing);
+  return need === null || need === "busy" || need === "excluded" || need === "held_price";
 }
 
 function unmetSteering(offer: Offer, steering: Steering, standing: Standing): Need | null {

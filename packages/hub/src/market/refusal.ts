@@ -31,6 +31,7 @@ export function refusal(offers: readonly Offer[], wish: Wish, market: MarketStat
       return { type: "context_too_short", contextLengthMax: longestContext(offers, wish, market) };
     case "max_price":
       return { type: "over_cap", cap: wish.maxPrice! };
+    case "breaker":
     case "digest":
     case "excluded":
     case "held_price":

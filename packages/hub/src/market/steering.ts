@@ -17,7 +17,7 @@ export interface Steering {
   quantisations?: readonly string[] | undefined;
   /** Only nodes that honour every parameter, those too that change the answer little. */
   requireParameters?: boolean | undefined;
-  /** A job may go on with another digest of its model's name. */
+  /** Any model of the name will do, and a job may go on with another. */
   anyQuantisation?: boolean | undefined;
   regions?: readonly string[] | undefined;
   /** "deny": only nodes that say they keep nothing. */

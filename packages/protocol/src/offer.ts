@@ -57,6 +57,7 @@ export const DEFAULT_PRICE: PriceWire = {
   per_million_output: "0",
 };
 
+/** What a model on its engine can do; the last three are named after the parameters that ask for them. */
 export const capabilitySchema = z.enum([
   "chat",
   "completion",
@@ -71,6 +72,11 @@ export const capabilitySchema = z.enum([
   "multiple_choices",
   /** Goes on behind what another node said of an answer (`prefix` of attempt.start). */
   "continuation",
+  "logit_bias",
+  /** Can be bound to call a tool, or one tool: more than letting the model choose. */
+  "tool_choice",
+  /** Can be kept from calling several at once. */
+  "parallel_tool_calls",
 ]);
 export type Capability = z.infer<typeof capabilitySchema>;
 

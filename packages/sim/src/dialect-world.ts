@@ -90,7 +90,7 @@ function toolEngine(attempts: EngineAttempt[]): Engine {
       {
         name: "tools",
         contextLength: 8192,
-        capabilities: ["chat", "tools", "vision", "json_schema"],
+        capabilities: ["chat", "tools", "tool_choice", "parallel_tool_calls", "vision", "json_schema"],
         slots: 4,
       },
     ],

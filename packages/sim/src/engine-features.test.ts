@@ -5,7 +5,7 @@
 import type { ServerResponse } from "node:http";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { type Agent, createOllamaEngine, createOpenAiEngine } from "@gfe/agent";
+import { type Agent, createOllamaEngine, createOpenAiEngine, type Engine } from "@gfe/agent";
 import OpenAI from "openai";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { joinAgent, memoryHost } from "./agents.ts";
@@ -20,6 +20,7 @@ const weather = {
   type: "function" as const,
   function: { name: "weather", parameters: { type: "object", properties: { city: { type: "string" } } } },
 };
+const other = { type: "function" as const, function: { name: "other" } };
 const CALLS = [
   { type: "function", function: { name: "weather", arguments: '{"city":"Bern"}' } },
   { type: "function", function: { name: "weather", arguments: '{"city":"Rome"}' } },
@@ -132,7 +133,7 @@ function vllmChat(body: Json, response: ServerResponse): void {
 }
 
 let world: World;
-let agent: Agent;
+const agents: Agent[] = [];
 let openai: OpenAI;
 let asked: Json = {};
 const servers: Server[] = [];
@@ -167,18 +168,22 @@ beforeAll(async () => {
     "/v1/models": json({ data: [{ id: "on-vllm", max_model_len: 8192 }] }),
     "/v1/chat/completions": vllmChat,
   });
-  const engines = [
-    createOllamaEngine({ host, baseUrl: ollamaUrl }),
-    createOpenAiEngine({ host, kind: "llama.cpp", address: { baseUrl: llamaUrl } }),
-    createOpenAiEngine({ host, kind: "vllm", address: { baseUrl: vllmUrl } }),
-  ];
-  agent = await joinAgent(engines, { hubUrl: world.hub.url, token: provider.agentToken });
+  const ollama = createOllamaEngine({ host, baseUrl: ollamaUrl });
+  const llama = createOpenAiEngine({ host, kind: "llama.cpp", address: { baseUrl: llamaUrl } });
+  const vllm = createOpenAiEngine({ host, kind: "vllm", address: { baseUrl: vllmUrl } });
+  const join = (engines: Engine[], everywhere: string) =>
+    joinAgent(engines, {
+      hubUrl: world.hub.url,
+      token: provider.agentToken,
+      aliases: new Map([["everywhere", everywhere]]),
+    });
+  agents.push(await join([ollama, vllm], "on-ollama"), await join([llama], "on-llama"));
 });
 beforeEach(() => {
   asked = {};
 });
 afterAll(async () => {
-  await agent?.stop();
+  await Promise.all(agents.map((agent) => agent.stop()));
   for (const server of servers) {
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
@@ -321,12 +326,35 @@ describe.each(["on-ollama", "on-llama"])("%s", (model) => {
     ],
     ["one call at a time", { tools: [weather], parallel_tool_calls: false }, "parallel_tool_calls"],
   ])("%s: honoured, or a 400 that names it", async (_what, more, param) => {
+    const before = await jobCount();
     const answer = await whole({ model, ...more }).catch((thrown) => thrown);
     if (model === "on-ollama" || param === "n") {
       expect(answer).toBeInstanceOf(OpenAI.BadRequestError);
       expect(answer).toMatchObject({ code: "unsupported_parameter", param });
       expect(asked).toEqual({});
+      expect(await jobCount()).toBe(before);
     } else expect(asked).toMatchObject(more);
+  });
+});
+
+/** What the hub refuses by what is announced is never held. */
+const jobCount = async () => (await world.pool.query("SELECT count(*)::int AS n FROM jobs")).rows[0].n;
+
+describe("a model that two engines offer", () => {
+  const asking = { model: "everywhere", tools: [weather, other] };
+  it.each<[string, object, object]>([
+    ["a bias on tokens", { model: "everywhere", logit_bias: { 5: 1 } }, { logit_bias: { 5: 1 } }],
+    ["a call that must be", { ...asking, tool_choice: "required" }, { tool_choice: "required" }],
+    [
+      "a call of one tool, which llama.cpp knows only as the only one",
+      { ...asking, tool_choice: { type: "function", function: { name: "weather" } } },
+      { tool_choice: "required", tools: [weather] },
+    ],
+    ["one call at a time", { ...asking, parallel_tool_calls: false }, { parallel_tool_calls: false }],
+  ])("%s goes to the one that can, at once", async (_what, request, expected) => {
+    await whole(request as Request);
+    expect(asked).toMatchObject(expected);
+    expect(asked).not.toHaveProperty("options"); // Ollama's
   });
 });
 

@@ -32,7 +32,15 @@ const caller: Engine = {
     {
       name: "tools",
       contextLength: 8192,
-      capabilities: ["chat", "tools", "vision", "reasoning", "json_schema"],
+      capabilities: [
+        "chat",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "vision",
+        "reasoning",
+        "json_schema",
+      ],
       slots: 4,
     },
   ],

@@ -99,7 +99,8 @@ describe("models", () => {
         parameters: "8.2B",
         slots: 4,
         capabilities: [
-          ...["chat", "completion", "json_mode", "json_schema", "seed", "logprobs", "tools", "continuation"],
+          ...["chat", "completion", "json_mode", "json_schema", "seed", "logprobs", "logit_bias"],
+          ...["tools", "tool_choice", "parallel_tool_calls", "continuation"],
         ],
       },
     ]);

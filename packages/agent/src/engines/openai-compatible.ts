@@ -93,12 +93,14 @@ const embeddingsSchema = z.object({
 function bodyOf(kind: OpenAiKind, attempt: EngineAttempt, model: ListedModel): Record<string, unknown> {
   const { repeat_penalty: repeatPenalty, reasoning_effort: effort, ...body } = attempt.body;
   const { prefix } = attempt;
+  const choice = namedTool.safeParse(body);
   const penalty = kind === "vllm" ? "repetition_penalty" : "repeat_penalty";
   return {
     ...body,
     ...(prefix ? continued(attempt.kind, body, prefix) : {}),
     ...(repeatPenalty === undefined ? {} : { [penalty]: repeatPenalty }),
     ...(effort === undefined ? {} : effortOf(kind, effort)),
+    ...(choice.success && kind !== "vllm" ? onlyTool(choice.data) : {}),
     model: model.id,
     ...(attempt.whole ? {} : { stream: true, stream_options: { include_usage: true } }),
   };
@@ -119,6 +121,17 @@ function continued(
     add_generation_prompt: false,
   };
 }
+
+const namedTool = z.object({
+  tool_choice: z.object({ function: z.object({ name: z.string() }) }),
+  tools: z.array(z.looseObject({ function: z.looseObject({ name: z.string() }) })),
+});
+
+/** llama.cpp and LM Studio know a choice by word alone, and would let the model choose: the only tool is the named one. */
+const onlyTool = ({ tool_choice: choice, tools }: z.infer<typeof namedTool>): Record<string, unknown> => ({
+  tools: tools.filter((tool) => tool.function.name === choice.function.name),
+  tool_choice: "required",
+});
 
 /** llama.cpp leaves thinking to the model's template, which has one of two words for it. */
 function effortOf(kind: OpenAiKind, effort: unknown): Record<string, unknown> {

@@ -133,11 +133,11 @@ async function describeLlamaCpp(
     if (capabilities.length === 0) {
       if (await embeds(host, address, entry, bound)) capabilities.push("embedding");
       else {
-        capabilities.push("chat", "completion", "json_mode", "json_schema", "seed", "logprobs");
+        capabilities.push("chat", "completion", "json_mode", "json_schema", "seed", "logprobs", "logit_bias");
         // Older servers tell nothing of tools; their template does.
         const caps = props?.chat_template_caps;
         if (caps ? caps.supports_tools === true : /\btools\b/.test(props?.chat_template ?? ""))
-          capabilities.push("tools");
+          capabilities.push("tools", "tool_choice", "parallel_tool_calls");
         if (props?.modalities?.vision) capabilities.push("vision");
         const thinks = /\b(enable_thinking|reasoning_effort)\b/.test(props?.chat_template ?? "");
         // A thought belongs before the answer: there is no going on behind the answer's beginning.
@@ -195,8 +195,10 @@ async function describeLmStudio(host: EngineHost, address: EngineAddress, bound:
     const loaded = model?.loaded_instances.find(({ id }) => id === entry.id) ?? model?.loaded_instances[0];
     if (!model || !loaded) return null;
     const capabilities: Capability[] =
-      model.type === "embedding" ? ["embedding"] : ["chat", "completion", "json_schema", "seed"];
-    if (model.capabilities?.trained_for_tool_use) capabilities.push("tools");
+      model.type === "embedding"
+        ? ["embedding"]
+        : ["chat", "completion", "json_schema", "seed", "logit_bias"];
+    if (model.capabilities?.trained_for_tool_use) capabilities.push("tools", "tool_choice");
     if (model.capabilities?.vision) capabilities.push("vision");
     return {
       contextLength: Math.max(
@@ -256,8 +258,10 @@ async function probeVllm(
     "seed",
     "logprobs",
     "multiple_choices",
+    "logit_bias",
   ];
-  return answer === null ? base : [...base, "tools"];
+  // Its older releases take `parallel_tool_calls` and ignore it: not claimed.
+  return answer === null ? base : [...base, "tools", "tool_choice"];
 }
 
 /** 7_241_732_096 → "7.2B" */

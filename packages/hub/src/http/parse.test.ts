@@ -133,16 +133,53 @@ describe("completions and embeddings", () => {
   test.each<[string, z.ZodType, object]>([
     ["prompt", completionBodySchema, { model: "m" }],
     ["prompt", completionBodySchema, { model: "m", prompt: ["a", "b"] }],
-    ["echo", completionBodySchema, { model: "m", prompt: "a", echo: true }],
-    ["suffix", completionBodySchema, { model: "m", prompt: "a", suffix: "z" }],
     ["input", embeddingsBodySchema, { model: "m" }],
     ["input", embeddingsBodySchema, { model: "m", input: "" }],
     ["input", embeddingsBodySchema, { model: "m", input: [] }],
     ["input[1]", embeddingsBodySchema, { model: "m", input: ["a", 5] }],
-    ["dimensions", embeddingsBodySchema, { model: "m", input: "a", dimensions: 64 }],
     ["encoding_format", embeddingsBodySchema, { model: "m", input: "a", encoding_format: "hex" }],
   ])("%s is named", (param, schema, body) => {
     expect(fault(schema, body)).toMatchObject({ code: "invalid_request", param });
+  });
+
+  test.each<[string, z.ZodType, object]>([
+    ["echo", completionBodySchema, { model: "m", prompt: "a", echo: true }],
+    ["suffix", completionBodySchema, { model: "m", prompt: "a", suffix: "z" }],
+    ["logprobs", completionBodySchema, { model: "m", prompt: "a", logprobs: 5 }],
+    ["best_of", completionBodySchema, { model: "m", prompt: "a", best_of: 2 }],
+    ["dimensions", embeddingsBodySchema, { model: "m", input: "a", dimensions: 64 }],
+  ])("%s is named as what no engine does, and taken where it asks for nothing", (param, schema, body) => {
+    expect(fault(schema, body)).toEqual({
+      code: "unsupported_parameter",
+      param,
+      message: `${param}: is not supported`,
+    });
+    expect(parseBody(schema, { ...body, [param]: null })).toMatchObject({ model: "m" });
+  });
+});
+
+describe("a choice among tools", () => {
+  const tools = [{ type: "function", function: { name: "look" } }];
+  const named = (name: string) => ({ type: "function", function: { name } });
+  test.each<[string, object, string]>([
+    ["that are none", { tool_choice: "required" }, "tool_choice: needs tools to choose from"],
+    [
+      "of nothing by name",
+      { tools: [], tool_choice: named("look") },
+      "tool_choice: needs tools to choose from",
+    ],
+    ["by another's name", { tools, tool_choice: named("hear") }, 'tool_choice: "hear" is none of the tools'],
+  ])("%s is refused", (_what, fields, message) => {
+    expect(fault(chatBodySchema, chat(fields))).toEqual({
+      code: "invalid_request",
+      param: "tool_choice",
+      message,
+    });
+  });
+
+  test("that leaves it to the model needs none", () => {
+    for (const tool_choice of ["none", "auto"])
+      expect(parseBody(chatBodySchema, chat({ tool_choice }))).toMatchObject({ tool_choice });
   });
 });
 

@@ -9,6 +9,9 @@ export const nameOf = (max: number) =>
     .max(max)
     .regex(/^[\x20-\x7e]*$/, "is not a name of ours");
 
+/** A schema's message where a field is known, and what it asks for is done by no engine through this hub. */
+export const NOT_SUPPORTED = "is not supported";
+
 /** The checked body, or GfeError invalid_request that names the first field at fault. */
 export function parseBody<Schema extends z.ZodType>(schema: Schema, body: unknown): z.infer<Schema> {
   if (body === null || typeof body !== "object" || Array.isArray(body)) {
@@ -24,9 +27,8 @@ export function parseBody<Schema extends z.ZodType>(schema: Schema, body: unknow
       param: pathText(name),
     });
   }
-  throw new GfeError("invalid_request", param === "" ? issue.message : `${param}: ${issue.message}`, {
-    param,
-  });
+  const code = issue.message === NOT_SUPPORTED ? "unsupported_parameter" : "invalid_request";
+  throw new GfeError(code, param === "" ? issue.message : `${param}: ${issue.message}`, { param });
 }
 
 type Issue = z.core.$ZodIssue;

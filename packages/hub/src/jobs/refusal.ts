@@ -13,6 +13,9 @@ const parameterOf: Record<string, string> = {
   reasoning: "reasoning_effort",
   multiple_choices: "n",
   seed: "seed",
+  logit_bias: "logit_bias",
+  tool_choice: "tool_choice",
+  parallel_tool_calls: "parallel_tool_calls",
 };
 
 /** What no node does, and the field that asks for it. */
@@ -40,12 +43,11 @@ export function toError(result: MatchResult, wish: Wish): GfeError {
       });
     case "incapable": {
       const capability = result.missing[0] ?? "this";
-      const detail = { param: parameterOf[capability] ?? "model" };
-      return new GfeError(
-        "unsupported_parameter",
-        `No node that offers ${wish.model} supports ${capability}`,
-        detail,
-      );
+      const param = parameterOf[capability] ?? "model";
+      const what = [capability, "model"].includes(param) ? capability : `${capability} (${param})`;
+      return new GfeError("unsupported_parameter", `No node that offers ${wish.model} supports ${what}`, {
+        param,
+      });
     }
     case "context_too_short":
       return new GfeError(

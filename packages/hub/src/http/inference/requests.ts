@@ -37,7 +37,7 @@ export function completionRequest(body: CompletionBody, payer: Payer): JobReques
   return {
     kind: "completion",
     model: body.model,
-    body: forEngine(body, []),
+    body: forEngine(body, ["echo", "suffix", "best_of"]),
     payer,
     inputBytes: bytes,
     inputTokensMax: bytes + TEMPLATE_TOKENS.around,
@@ -46,7 +46,7 @@ export function completionRequest(body: CompletionBody, payer: Payer): JobReques
     whole: body.stream !== true,
     priority: priorityOfTier(body.service_tier),
     choices: body.n ?? 1,
-    needs: ["completion", ...((body.n ?? 1) > 1 ? ["multiple_choices"] : [])],
+    needs: ["completion", ...samplingNeeds(body)],
   };
 }
 
@@ -75,13 +75,24 @@ function steered({ provider }: { provider?: ProviderBody | null | undefined }): 
 
 function chatNeeds(body: ChatBody, images: boolean): string[] {
   const needs = ["chat"];
-  if (body.tools && body.tools.length > 0 && body.tool_choice !== "none") needs.push("tools");
+  const choice = body.tool_choice;
+  if (body.tools && body.tools.length > 0 && choice !== "none") {
+    needs.push("tools");
+    if (choice !== undefined && choice !== "auto") needs.push("tool_choice");
+    if (body.parallel_tool_calls === false) needs.push("parallel_tool_calls");
+  }
   if (images) needs.push("vision");
   if (body.response_format?.type === "json_object") needs.push("json_mode");
   if (body.response_format?.type === "json_schema") needs.push("json_schema");
   if (body.logprobs) needs.push("logprobs");
   if (body.reasoning_effort != null && body.reasoning_effort !== "none") needs.push("reasoning");
-  if ((body.n ?? 1) > 1) needs.push("multiple_choices");
+  return [...needs, ...samplingNeeds(body)];
+}
+
+function samplingNeeds({ n, logit_bias: bias }: Pick<ChatBody, "n" | "logit_bias">): string[] {
+  const needs: string[] = [];
+  if ((n ?? 1) > 1) needs.push("multiple_choices");
+  if (bias && Object.keys(bias).length > 0) needs.push("logit_bias");
   return needs;
 }
 
@@ -111,6 +122,7 @@ function forEngine(body: object, drop: readonly string[]): Record<string, unknow
   for (const [name, value] of Object.entries(body)) {
     if (value == null || hintNames.has(name) || drop.includes(name)) continue;
     if (["provider", "stream", "stream_options", "usage"].includes(name)) continue;
+    if (name === "logit_bias" && Object.keys(value).length === 0) continue;
     kept[name] = value;
   }
   return kept;

@@ -3,6 +3,7 @@
  * option that is dropped silently is worse than an error. Hints that change no answer are accepted and not sent on.
  */
 import { z } from "zod";
+import { NOT_SUPPORTED } from "../parse.ts";
 import { providerSchema } from "./steering.ts";
 
 export const INFERENCE_LIMITS = {
@@ -113,7 +114,9 @@ const sampling = {
     .nullish(),
 };
 
-export const chatBodySchema = z.strictObject({
+const unsupported = { error: NOT_SUPPORTED };
+
+const chatBody = z.strictObject({
   model,
   provider: providerSchema.nullish(),
   messages: z.array(message).min(1).max(INFERENCE_LIMITS.messages),
@@ -138,6 +141,15 @@ export const chatBodySchema = z.strictObject({
   ...sampling,
   ...hints,
 });
+
+/** What is known field by field, and then that the choice among tools is one among those given. */
+export const chatBodySchema = chatBody.superRefine(({ tools = [], tool_choice: choice }, context) => {
+  if (choice === undefined || choice === "none" || choice === "auto") return;
+  const at = (message: string) => context.addIssue({ code: "custom", path: ["tool_choice"], message });
+  if (tools.length === 0) at("needs tools to choose from");
+  else if (choice !== "required" && !tools.some((one) => one.function.name === choice.function.name))
+    at(`${JSON.stringify(choice.function.name)} is none of the tools`);
+});
 export type ChatBody = z.infer<typeof chatBodySchema>;
 
 export const completionBodySchema = z.strictObject({
@@ -145,8 +157,11 @@ export const completionBodySchema = z.strictObject({
   provider: providerSchema.nullish(),
   prompt: z.string({ error: "must be a string" }),
   max_tokens: outputTokens,
-  echo: z.literal(false).optional(),
-  suffix: z.null().optional(),
+  echo: z.literal(false, unsupported).nullish(),
+  suffix: z.literal("", unsupported).nullish(),
+  best_of: z.literal(1, unsupported).nullish(),
+  /** Chat has them. */
+  logprobs: z.null(unsupported).optional(),
   ...sampling,
   ...hints,
 });
@@ -159,7 +174,7 @@ export const embeddingsBodySchema = z.strictObject({
     error: "must be a string or a list of strings",
   }),
   encoding_format: z.enum(["float", "base64"]).nullish(),
-  dimensions: z.null().optional(),
+  dimensions: z.null(unsupported).optional(),
   ...hints,
 });
 export type EmbeddingsBody = z.infer<typeof embeddingsBodySchema>;

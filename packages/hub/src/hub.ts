@@ -174,6 +174,7 @@ async function serve(
       const { userId, id } = await accounts.agentTokens.authenticate(token);
       return { userId, tokenId: id };
     },
+    trustedProxies: config.trustedProxies,
     onRevoked: (listener) => accounts.agentTokens.onRevoked(listener),
     nowMs,
     onRefused: (code) => metrics?.frameRefused(code),

@@ -1,3 +1,5 @@
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import {
   type AgentFrame,
   CLOSE,
@@ -9,11 +11,14 @@ import {
   PROTOCOL_VERSION,
   randomToken,
 } from "@gfe/protocol";
+import type { Pool } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import WebSocket from "ws";
-import { call, newAgentToken, type Person } from "../testing/test-api.ts";
+import { createRegistry } from "../market/registry.ts";
+import { call, newAgentToken, newKey, type Person } from "../testing/test-api.ts";
 import { startTestHub, type TestHub } from "../testing/test-hub.ts";
 import { announcementOf, joinNode } from "../testing/test-node.ts";
+import { createLink } from "./link.ts";
 
 let hub: TestHub;
 let owner: Person;
@@ -130,6 +135,75 @@ test("a socket is one node: what it says it is after hello leaves nothing behind
   raw.socket.close();
   await raw.closed;
   await expect.poll(modelsOnOffer, { timeout: 3_000 }).toEqual([]);
+});
+
+describe("the block of addresses that a node connects from", () => {
+  /** A link alone, on no database. */
+  async function linkTrusting(trustedProxies: string[]) {
+    const registry = createRegistry();
+    const server = createServer();
+    const query = async (_text: string, [id, owner_id]: string[]) => ({ rows: [{ id, owner_id }] });
+    const link = createLink({
+      server,
+      pool: { query } as unknown as Pool,
+      registry,
+      signer: await createSigner(await generateKeyPair()),
+      prices: { load: async () => {}, priced: (_node, announcement) => announcement },
+      authenticate: async () => ({ userId: "owner", tokenId: "token" }),
+      trustedProxies,
+      onRevoked: () => {},
+      nowMs: Date.now,
+      onRefused: () => {},
+      log: { info() {}, warn() {} },
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    return {
+      async blockOf(forwardedFor: string) {
+        const headers = { "x-forwarded-for": forwardedFor };
+        const node = await joinNode(`http://127.0.0.1:${port}`, "any", { headers });
+        return registry.get(node.nodeId)!.addressBlock;
+      },
+      async end() {
+        await link.close();
+        await new Promise((resolve) => server.close(resolve));
+      },
+    };
+  }
+
+  test("is none on this machine, and what a trusted proxy says of those beyond it", async () => {
+    for (const [trusted, block] of [
+      [[], undefined],
+      [["127.0.0.1"], "9.9.9.0/24"],
+    ] as const) {
+      const link = await linkTrusting([...trusted]);
+      expect(await link.blockOf("8.8.8.8, 9.9.9.9")).toBe(block);
+      await link.end();
+    }
+  });
+
+  test("is told to nobody, also not to its owner", async () => {
+    const trusting = await startTestHub({ GFE_TRUSTED_PROXIES: "127.0.0.1" });
+    try {
+      const person = await trusting.signUp();
+      const { secret } = await newAgentToken(trusting, person);
+      const key = await newKey(trusting, person, ["read", "inference"]);
+      await joinNode(trusting.url, secret, { headers: { "x-forwarded-for": "9.9.9.9" } });
+      const told = [
+        await call(trusting, "GET /api/v1/market"),
+        await call(trusting, "GET /api/v1/nodes", key),
+        await call(trusting, "POST /api/v1/match/explain", key, {
+          model: "m",
+          messages: [{ role: "user", content: "hi" }],
+        }),
+      ];
+      expect(told.map(({ status }) => status)).toEqual([200, 200, 200]);
+      expect(JSON.stringify(told)).toContain('"m"');
+      expect(JSON.stringify(told)).not.toContain("9.9.9");
+    } finally {
+      await trusting.close();
+    }
+  });
 });
 
 test("frames of a type that only a newer agent knows are ignored, as the contract says", async () => {

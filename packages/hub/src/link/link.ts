@@ -24,6 +24,7 @@ import { type WebSocket, WebSocketServer } from "ws";
 import type { Dispatcher } from "../jobs/dispatcher.ts";
 import type { NodeEntry, Registry } from "../market/registry.ts";
 import type { PriceBook } from "../prices/price-book.ts";
+import { addressBlock, createClientAddress } from "./address-block.ts";
 import { admitNode, saveAnnouncement, touchNode } from "./node-store.ts";
 import { Session } from "./session.ts";
 
@@ -45,6 +46,8 @@ export interface LinkOptions {
   prices: Pick<PriceBook, "load" | "priced">;
   /** Throws GfeError with status 401 for a token that is unknown or revoked. */
   authenticate(token: string): Promise<AgentPrincipal>;
+  /** Addresses and networks whose X-Forwarded-For is believed. */
+  trustedProxies: readonly string[];
   /** Calls back when a token is revoked; its sockets close at once. */
   onRevoked(listener: (tokenId: string) => void): void;
   nowMs: () => number;
@@ -59,6 +62,9 @@ export interface Link extends Dispatcher {
   close(): Promise<void>;
 }
 
+/** Who an agent speaks for, and where from. */
+type Caller = AgentPrincipal & { block: string | null };
+
 interface Joined {
   session: Session;
   node: NodeEntry;
@@ -67,6 +73,7 @@ interface Joined {
 
 export function createLink(options: LinkOptions): Link {
   const { pool, registry, signer, prices, nowMs, log } = options;
+  const addressOf = createClientAddress(options.trustedProxies);
   const joined = new Map<string, Joined>();
   /** Keys outlive their socket for a while: receipts of attempts just ended are still checked. */
   const keyOf = new Map<string, string>();
@@ -96,17 +103,13 @@ export function createLink(options: LinkOptions): Link {
     }
     if ((byToken.get(principal.tokenId)?.size ?? 0) >= SOCKETS_PER_TOKEN_MAX)
       return refuseUpgrade(socket, 429, "Too Many Requests");
+    const block = addressBlock(addressOf(request) ?? "");
     sockets.handleUpgrade(request, socket, head, (webSocket) =>
-      greet(webSocket, socket, principal, () => options.authenticate(token)),
+      greet(webSocket, socket, { ...principal, block }, () => options.authenticate(token)),
     );
   }
 
-  function greet(
-    socket: WebSocket,
-    raw: Duplex,
-    principal: AgentPrincipal,
-    recheck: () => Promise<unknown>,
-  ): void {
+  function greet(socket: WebSocket, raw: Duplex, principal: Caller, recheck: () => Promise<unknown>): void {
     const nonce = randomToken(32);
     let entry: Joined | null = null;
     const session: Session = new Session(
@@ -157,7 +160,7 @@ export function createLink(options: LinkOptions): Link {
 
   async function admit(
     session: Session,
-    principal: AgentPrincipal,
+    principal: Caller,
     nonce: string,
     hello: Extract<AgentFrame, { type: "hello" }>,
   ): Promise<Joined | null> {
@@ -192,7 +195,7 @@ export function createLink(options: LinkOptions): Link {
 
   async function join(
     session: Session,
-    principal: AgentPrincipal,
+    principal: Caller,
     nodeId: string,
     hello: Extract<AgentFrame, { type: "hello" }>,
   ): Promise<Joined | null> {
@@ -212,6 +215,7 @@ export function createLink(options: LinkOptions): Link {
       nodeId,
       ownerId: principal.userId,
       agentVersion: hello.agent_version,
+      ...(principal.block === null ? {} : { addressBlock: principal.block }),
       announcement: hello.announcement,
       running: 0,
       runningByModel: new Map(),

@@ -21,10 +21,15 @@ import type { SortBy } from "./steering.ts";
 const COST_FLOOR_SHARE = 0.1;
 /** Added to prices where their mean is taken: free offers do not make time worthless. */
 const PRICE_MICRO_MIN = 10;
-/** Of all jobs, so many go to newcomers where there are some; and of a model's jobs to one node, and to one owner. */
+/** Of all jobs, so many go to newcomers where there are some … */
 export const EXPLORATION_SHARE = 0.04;
+/**
+ * … and of a model's jobs to one node, to one owner's newcomers, and to those of one address block, whosever they are:
+ * less than all, so that a crowd leaves something to others.
+ */
 export const NEWCOMER_NODE_SHARE = 0.02;
-export const NEWCOMER_OWNER_SHARE = 0.05;
+export const NEWCOMER_OWNER_SHARE = 0.03;
+export const NEWCOMER_BLOCK_SHARE = 0.03;
 /** The node with a warm cache is taken unless it costs this much more than another, or is this much fuller. */
 const WARM_COST_MAX = 3;
 const WARM_LOAD_MAX = 1.5;
@@ -76,7 +81,8 @@ function dropNewcomers(wish: Wish, market: MarketState, random: () => number): O
 const mayExplore = ({ node }: Offer, { model }: Wish, market: MarketState): boolean =>
   node.running === 0 &&
   market.shareWithNext(model, node.nodeId) <= NEWCOMER_NODE_SHARE &&
-  market.shareWithNext(model, node.ownerId) <= NEWCOMER_OWNER_SHARE;
+  market.shareWithNext(model, node.ownerId) <= NEWCOMER_OWNER_SHARE &&
+  (node.addressBlock === undefined || market.shareWithNext(model, node.addressBlock) <= NEWCOMER_BLOCK_SHARE);
 
 /**
  * Fills the costs of the pool and returns their mean. Means are harmonic, which dear offers hardly move: else

@@ -58,7 +58,8 @@ export function createMatcher({
       if (result.type === "matched") {
         const { node } = result.offer;
         const { newcomer } = standingOf(result.offer);
-        traffic.given(wish.model, newcomer ? [node.nodeId, node.ownerId] : []);
+        const { nodeId, ownerId, addressBlock: block } = node;
+        traffic.given(wish.model, newcomer ? [nodeId, ownerId, ...(block === undefined ? [] : [block])] : []);
         if (wish.prefixes) affinity.remember(wish.prefixes, node.nodeId);
       }
       return result;

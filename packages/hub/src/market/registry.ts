@@ -8,6 +8,8 @@ export interface NodeEntry {
   readonly nodeId: string;
   readonly ownerId: string;
   readonly agentVersion: string;
+  /** Where it connects from, for the newcomers' share and for nobody to see; absent for local addresses. */
+  readonly addressBlock?: string;
   announcement: Announcement;
   /** Attempts that hold a slot. */
   running: number;

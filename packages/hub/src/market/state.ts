@@ -8,7 +8,7 @@ export interface MarketState {
   nowMs: number;
   measureOf(offer: Offer): Measure;
   standingOf(offer: Offer): Standing;
-  /** The share of the model's recent jobs that a node or owner would have with this one. */
+  /** The share of the model's recent jobs that the newcomers of a node, owner or address block would have with this one. */
   shareWithNext(model: string, who: string): number;
   /** The node that holds this conversation's cache, and how many tokens of it. */
   warm: { nodeId: string; tokens: number } | null;

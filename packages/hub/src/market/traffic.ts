@@ -4,7 +4,7 @@
 export const MEMORY_JOBS = 1_000;
 /** Jobs that are thought to have gone before, so that the first ones are not the whole traffic. */
 export const PRIOR_JOBS = 60;
-/** Nodes and owners counted for each model; above it counts start anew. */
+/** Nodes, owners and address blocks counted for each model; above it counts start anew. */
 const COUNTED_MAX = 10_000;
 const MODELS_MAX = 10_000;
 
@@ -19,9 +19,9 @@ interface ModelTraffic {
 }
 
 export interface Traffic {
-  /** The share of the model's recent jobs that a node or owner would have if it got the next one too. */
+  /** The share of the model's recent jobs that a node, owner or address block would have if it got the next one too. */
   shareWithNext(model: string, who: string): number;
-  /** A job of the model was given; `unknown` lists the node and owner that are on probation. */
+  /** A job of the model was given; `unknown` lists the node, owner and address block that are on probation. */
   given(model: string, unknown: readonly string[]): void;
 }
 

@@ -32,6 +32,8 @@ export interface TestNode {
 export interface TestNodeOptions {
   name?: string;
   offer?: Partial<ModelOffer>;
+  /** Sent with the upgrade. */
+  headers?: Record<string, string>;
   /** What it does with an attempt; says one word and is done if not given. */
   onStart?(start: AttemptStart, node: TestNode): void;
 }
@@ -40,11 +42,11 @@ export interface TestNodeOptions {
 export async function joinNode(
   hubUrl: string,
   token: string,
-  { name = "node", offer = {}, onStart = answer }: TestNodeOptions = {},
+  { name = "node", offer = {}, headers = {}, onStart = answer }: TestNodeOptions = {},
 ): Promise<TestNode> {
   const signer = await createSigner(await generateKeyPair());
   const url = new URL(LINK_PATH, hubUrl.replace(/^http/, "ws"));
-  const socket = new WebSocket(url, { headers: { authorization: `Bearer ${token}` } });
+  const socket = new WebSocket(url, { headers: { ...headers, authorization: `Bearer ${token}` } });
   const frames: HubFrame[] = [];
   const listeners = new Set<() => void>();
   let nodeId = "";

@@ -20,6 +20,8 @@ const RETRY_MS = 50;
 export interface SimNode {
   id: string;
   owner: string;
+  /** Where it connects from. */
+  block?: string;
   slots: number;
   /** Micro-credits per million tokens out, and a tenth of it in. */
   perMillionOutput: number;
@@ -134,11 +136,12 @@ const wishOf = ({ inputTokens, outputTokens, prefixes }: SimJob): Wish => ({
 export const priceOf = ({ perMillionOutput }: SimNode, { inputTokens, outputTokens }: SimJob): number =>
   (perMillionOutput * outputTokens + (perMillionOutput / 10) * inputTokens) / 1e6;
 
-function entryOf({ id, owner, slots, perMillionOutput }: SimNode) {
+function entryOf({ id, owner, block, slots, perMillionOutput }: SimNode) {
   return {
     nodeId: id,
     ownerId: owner,
     agentVersion: "0",
+    ...(block === undefined ? {} : { addressBlock: block }),
     announcement: {
       name: id,
       gpus: [],

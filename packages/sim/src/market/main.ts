@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Comparison, compare } from "./compare.ts";
-import { conversations, newcomers, slowNode } from "./scenarios.ts";
+import { conversations, crowd, newcomers, slowNode } from "./scenarios.ts";
 
 const USAGE = `Usage: npm run sim -- market [--seed N] [--nodes N] [--jobs N] [--json] [--write-docs]
 
@@ -77,6 +77,7 @@ function tableOf({ seed, nodes, jobs, figures }: Comparison): string {
 function scenariosOf(seed: number): [what: string, goal: string, got: string][] {
   const [slow, healthy] = [slowNode(seed, 10), slowNode(seed, 1)];
   const chats = conversations(seed, CHATS);
+  const block = crowd(seed, "block");
   const percent = (share: number) => `${(share * 100).toFixed(1)} %`;
   return [
     ["traffic of one node of 10 from 10 s after it became 10 × slower", "< 2 %", percent(slow.share)],
@@ -93,6 +94,8 @@ function scenariosOf(seed: number): [what: string, goal: string, got: string][] 
       percent(newcomers(seed, 1, 20).shareBefore200),
     ],
     ["share of 50 nodes of one new owner", "≤ 5 %", percent(newcomers(seed, 50, 1e9).share)],
+    ["share of 50 nodes of 50 new owners in one address block", "≤ 5 %", percent(block.crowd)],
+    ["share of an honest newcomer beside these 50", "> 0.5 %", percent(block.honest)],
   ];
 }
 

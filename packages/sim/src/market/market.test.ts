@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { compare, jain, POLICIES, type PolicyFigures } from "./compare.ts";
 import { Events } from "./events.ts";
-import { conversations, newcomers, slowNode } from "./scenarios.ts";
+import { conversations, crowd, newcomers, slowNode } from "./scenarios.ts";
 
 describe.each([1, 2, 3, 20261123])("with seed %d", (seed) => {
   it("of ten nodes the one that turns ten times slower gets under 2 % from ten seconds on, and callers hardly notice", () => {
@@ -29,6 +29,16 @@ describe.each([1, 2, 3, 20261123])("with seed %d", (seed) => {
     expect(share).toBeLessThanOrEqual(0.05);
     expect(share).toBeGreaterThan(0.01);
   });
+
+  it.each(["owner", "block"] as const)(
+    "fifty nodes of one new %s get no more, and leave their part to an honest newcomer",
+    (together) => {
+      const shares = crowd(seed, together);
+      expect(shares.crowd).toBeLessThanOrEqual(0.035);
+      expect(shares.crowd).toBeGreaterThan(0.01);
+      expect(shares.honest).toBeGreaterThan(0.005);
+    },
+  );
 
   it("the policy is cheaper and faster than chance, and fairer than the cheapest first and the least loaded", () => {
     const { figures } = compare({ seed, nodes: 200, jobs: 8_000 });

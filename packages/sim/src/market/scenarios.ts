@@ -82,6 +82,25 @@ export function conversations(seed: number, chats: number) {
   return { returned: returned / turns, imbalance: Math.max(...counts) / mean };
 }
 
+/** Fifty new nodes, of one owner or in one address block, and an honest newcomer elsewhere, beside ten known nodes. */
+export function crowd(seed: number, together: "owner" | "block") {
+  const random = createRandom(seed);
+  const fleet = createFleet({
+    policy: "ours",
+    random: random.fork(),
+    standingOf: ({ node }) => ({ score: 80, newcomer: !node.nodeId.startsWith("node") }),
+  });
+  for (let i = 0; i < 10; i++) fleet.join(nodeOf(`node${i}`));
+  const common = together === "owner" ? { owner: "new owner" } : { block: "8.8.8.0/24" };
+  for (let i = 0; i < 50; i++) fleet.join(nodeOf(`crowd${i}`, common));
+  fleet.join(nodeOf("honest", { block: "9.9.9.0/24" }));
+  steady(fleet, random, 15, 400_000);
+  fleet.events.run();
+  const shareOf = (name: string) =>
+    fleet.ends.filter(({ node }) => node.id.startsWith(name)).length / fleet.ends.length;
+  return { crowd: shareOf("crowd"), honest: shareOf("honest") };
+}
+
 /** Nodes of one new owner beside ten known ones; a newcomer is known after `knownAfter` jobs of its own. */
 export function newcomers(seed: number, count: number, knownAfter: number) {
   const random = createRandom(seed);

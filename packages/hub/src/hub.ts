@@ -201,7 +201,14 @@ async function serve(
     standingOf: ({ node, offer }) => reputation.standingOf(node.nodeId, modelKey(offer)),
   });
   const bounds = { total: config.queueMax, perModel: config.queueModelMax };
-  const queue = createSlotQueue({ registry, bounds, random, nowMs, choose: matcher.choose });
+  const queue = createSlotQueue({
+    registry,
+    bounds,
+    random,
+    nowMs,
+    choose: matcher.choose,
+    patience: matcher.patience,
+  });
   const jobs = createJobs({
     queue,
     billing,

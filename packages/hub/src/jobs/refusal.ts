@@ -2,6 +2,7 @@
 import { GfeError } from "@gfe/protocol";
 import type { MatchResult, Need, Wish } from "../market/match.ts";
 import { capText } from "../market/price-cap.ts";
+import type { Full } from "./queue/fair-queue.ts";
 
 /** The parameter that asks for a capability, to name it in the error. */
 const parameterOf: Record<string, string> = {
@@ -71,5 +72,18 @@ export function toError(result: MatchResult, wish: Wish): GfeError {
     case "busy":
     case "matched":
       return new GfeError("no_slot", undefined, { retryAfterS: 1 });
+  }
+}
+
+/** What a wish that finds no room to wait is told. */
+export function fullError(full: Full, { model }: Wish): GfeError {
+  const detail = { retryAfterS: 5 };
+  switch (full) {
+    case "full":
+      return new GfeError("overloaded", "The queue is full", detail);
+    case "model_full":
+      return new GfeError("overloaded", `The queue for ${model} is full`, detail);
+    case "crowded":
+      return new GfeError("rate_limited", "Too many of your requests wait already", detail);
   }
 }

@@ -4,7 +4,14 @@ import { describe, expect, it, vi } from "vitest";
 import { identityOf } from "../market/identity.ts";
 import type { Wish } from "../market/match.ts";
 import { createRegistry, type NodeEntry } from "../market/registry.ts";
-import { createSlotQueue, type Lease, PLACE_AFTER_MS, PLACE_EVERY_MS, type Waiting } from "./slot-queue.ts";
+import {
+  createSlotQueue,
+  type Lease,
+  PLACE_AFTER_MS,
+  PLACE_EVERY_MS,
+  type SlotQueueOptions,
+  type Waiting,
+} from "./slot-queue.ts";
 import type { Place } from "./types.ts";
 
 const WAIT_MS = 10_000;
@@ -38,7 +45,7 @@ function nodeOf(nodeId: string, slots: number, fields: Partial<ModelOffer> = {})
   };
 }
 
-function begin(slots: number) {
+function begin(slots: number, patience?: SlotQueueOptions["patience"]) {
   const registry = createRegistry();
   const node = nodeOf("n", slots);
   registry.add(node);
@@ -48,6 +55,7 @@ function begin(slots: number) {
     bounds: { total: 1000, perModel: 1000 },
     random: () => 0.5,
     nowMs: () => ms,
+    ...(patience ? { patience } : {}),
   });
   const never = new AbortController().signal;
   const acquire = (signal = never, fields: Partial<Wish> = {}, waiting: Partial<Waiting> = {}) =>
@@ -115,6 +123,65 @@ describe("the slot queue", () => {
     registry.add(nodeOf("other", 2, { digest: `sha256:${"b".repeat(64)}` }));
     expect(queue.tryAcquire({ ...wish, digest: identityOf(offer) })).toBeNull();
     expect(queue.tryAcquire(wish)).not.toBeNull();
+  });
+
+  describe("with a conversation that had better wait for one node", () => {
+    /** "n" is busy and holds the cache of who asks with prefixes; "free" is free. */
+    async function beginWarm(waitMs: number) {
+      const prefixes = [{ hash: "h", tokens: 1_000 }];
+      const began = begin(1, (_offers, asked) => (asked.prefixes ? { nodeId: "n", waitMs } : null));
+      const held = await began.acquire();
+      began.registry.add(nodeOf("free", 1));
+      const ask = (signal?: AbortSignal) => began.acquire(signal, { prefixes });
+      return { ...began, held, ask };
+    }
+
+    it("waits though another is free, and goes first where it waits", async () => {
+      const { acquire, held, ask, queue } = await beginWarm(WAIT_MS / 2);
+      const warm = ask();
+      const other = await acquire();
+      expect(other.offer.node.nodeId).toBe("free");
+      const cold = acquire();
+      expect(queue.length()).toBe(2);
+      held.release();
+      const lease = await warm;
+      expect(lease.offer.node.nodeId).toBe("n");
+      other.release();
+      expect((await cold).offer.node.nodeId).toBe("free");
+    });
+
+    it("goes elsewhere when that took too long, or when the node leaves", async () => {
+      const slow = await beginWarm(1);
+      expect((await slow.ask()).offer.node.nodeId).toBe("free");
+      const gone = await beginWarm(WAIT_MS / 2);
+      const lease = gone.ask();
+      gone.registry.remove(gone.node);
+      expect((await lease).offer.node.nodeId).toBe("free");
+    });
+
+    it("is refused at once where it could not be served elsewhere in time either", async () => {
+      const { acquire, ask, held, pass, node } = await beginWarm(WAIT_MS / 2);
+      const other = await acquire();
+      pass(30_000); // two slots that were held for 30 s: the next comes free in 15 s
+      for (const lease of [held, other]) lease.release();
+      for (let i = 0; i < 2; i++) await acquire();
+      expect(node.running).toBe(1);
+      const leave = new AbortController();
+      const cold = acquire(leave.signal, {}, { waitMs: 60_000 }).catch(() => "left");
+      await expect(ask()).rejects.toMatchObject({ code: "no_slot" });
+      leave.abort();
+      expect(await cold).toBe("left");
+    });
+
+    it("leaves nothing behind when its caller leaves", async () => {
+      const { held, ask, queue, node } = await beginWarm(WAIT_MS / 2);
+      const leaver = new AbortController();
+      const lease = ask(leaver.signal);
+      leaver.abort();
+      await expect(lease).rejects.toMatchObject({ code: "cancelled" });
+      held.release();
+      expect([queue.length(), node.running]).toEqual([0, 0]);
+    });
   });
 
   it("asks anew, for each slot, whether a node may be asked: what was known when the wait began is old", async () => {

@@ -1,18 +1,22 @@
 /**
  * Waiting for a slot. A wish that no free offer can serve waits its turn in the fair queue (queue/fair-queue.ts); every
  * slot that comes free, and every node that connects or announces, is offered to the waiting first. Because of that, a
- * free slot seen by a newcomer is one that nobody waiting could use: newcomers never overtake.
+ * free slot seen by a newcomer is one that nobody waiting could use: newcomers never overtake. A conversation may wait for
+ * the one node that holds its cache, for a short while and while others are free (market/patience.ts).
  *
  * Who would wait longer than it may is refused at once: what is ahead of it, by the rate at which the model's slots
  * come free. A node that offers several models serves the waiters of each in turn.
  */
 import { GfeError } from "@gfe/protocol";
 import { type MatchResult, match, type Wish } from "../market/match.ts";
+import type { Matcher } from "../market/matcher.ts";
+import type { Patience } from "../market/patience.ts";
 import { type NodeEntry, namesOf, type Offer, type Registry } from "../market/registry.ts";
-import { type Bounds, type Charge, costOf, FairQueue, type Full } from "./queue/fair-queue.ts";
+import { type Bounds, type Charge, costOf, FairQueue } from "./queue/fair-queue.ts";
+import { laneOf } from "./queue/lane.ts";
 import { ServiceRates } from "./queue/service-rate.ts";
 import type { Ticket } from "./queue/tier.ts";
-import { toError } from "./refusal.ts";
+import { fullError, toError } from "./refusal.ts";
 import { stopReason } from "./stop.ts";
 import type { Place, Priority } from "./types.ts";
 
@@ -23,8 +27,6 @@ export const PLACE_EVERY_MS = 5_000;
 const PREDICTED_SHARE_MAX = 0.7;
 /** Longest time after which a refused caller is asked to come back. */
 const RETRY_AFTER_S_MAX = 60;
-/** Prompts below this many tokens count as equally long when waiters are sorted by what they need. */
-const CONTEXT_STEP_MIN = 1024;
 
 export interface Lease {
   offer: Offer;
@@ -68,6 +70,8 @@ export interface SlotQueueOptions {
   nowMs: () => number;
   /** Matching with a memory; without one, by what offers say. */
   choose?: (offers: readonly Offer[], wish: Wish, among?: readonly Offer[]) => MatchResult;
+  /** Whether a wish had better wait for one node, for a while; never unless given. */
+  patience?: Matcher["patience"];
 }
 
 export function createSlotQueue({
@@ -76,12 +80,15 @@ export function createSlotQueue({
   random,
   nowMs,
   choose = (offers, wish, among) => match(offers, wish, random, undefined, among),
+  patience = () => null,
 }: SlotQueueOptions): SlotQueue {
   const queue = new FairQueue<Waiter>(bounds);
   const rates = new ServiceRates();
   /** When a model with waiters last had its turn. */
   const turns = new Map<string, number>();
   let turn = 0;
+  /** By node, of those who wait for it alone: how each ends that. */
+  const patient = new Map<string, Set<() => void>>();
 
   function take(wish: Wish, among?: readonly Offer[]): Lease | MatchResult {
     const result = choose(registry.offers(wish.model), wish, among);
@@ -137,7 +144,7 @@ export function createSlotQueue({
       lease = result;
       return true;
     };
-    const next = queue.next(model, fits, nowMs());
+    const next = queue.next(model, fits, nowMs(), node.nodeId);
     if (!next) return false;
     turns.set(model, ++turn);
     next.ticket.waiter.grant(lease!, next.charge);
@@ -147,11 +154,41 @@ export function createSlotQueue({
   registry.onChange((change) => {
     // A slot taken is one that this queue has just given: offering again meanwhile would serve one waiter twice.
     if (queue.length === 0 || change.type === "slot_taken") return;
-    if (change.type === "disconnected" || change.node.draining) offerOthers(change.node);
-    else offerTo(change.node);
+    if (change.type === "disconnected" || change.node.draining) {
+      for (const end of patient.get(change.node.nodeId) ?? []) end();
+      offerOthers(change.node);
+    } else offerTo(change.node);
   });
 
-  function wait(wish: Wish, { priority, waitMs, queued }: Waiting, signal: AbortSignal): Promise<FirstLease> {
+  /** Waits for a slot of the one node that holds the conversation's cache. Null where that took too long. */
+  async function waitPatiently(
+    wish: Wish,
+    { nodeId, waitMs }: Patience,
+    { priority }: Waiting,
+    signal: AbortSignal,
+  ): Promise<FirstLease | null> {
+    const others = patient.get(nodeId) ?? new Set();
+    patient.set(nodeId, others);
+    const over = new AbortController();
+    const stop = () => over.abort();
+    others.add(stop);
+    try {
+      return await wait(wish, { priority, waitMs }, AbortSignal.any([signal, over.signal]), nodeId);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      return null;
+    } finally {
+      others.delete(stop);
+      if (others.size === 0) patient.delete(nodeId);
+    }
+  }
+
+  function wait(
+    wish: Wish,
+    { priority, waitMs, queued }: Waiting,
+    signal: AbortSignal,
+    pinned?: string,
+  ): Promise<FirstLease> {
     return new Promise((resolve, reject) => {
       const waiter: Waiter = {
         wish,
@@ -160,7 +197,7 @@ export function createSlotQueue({
           resolve(firstLease(lease, charge));
         },
       };
-      const pushed = queue.push(entryOf(wish, priority, waiter), nowMs());
+      const pushed = queue.push(entryOf(wish, priority, waiter, pinned), nowMs());
       if (typeof pushed === "string") return reject(fullError(pushed, wish));
       const ticket: Ticket<Waiter> = pushed;
       const end = () => {
@@ -189,24 +226,37 @@ export function createSlotQueue({
     });
   }
 
-  function entryOf(wish: Wish, priority: Priority, waiter: Waiter) {
+  function entryOf(wish: Wish, priority: Priority, waiter: Waiter, pinned?: string) {
     const { model, consumerId } = wish;
     const owns = registry.offers(model).some(({ node }) => node.ownerId === consumerId);
     return {
       model,
       priority,
       consumer: consumerId,
-      lane: laneOf(wish, owns),
+      lane: laneOf(wish, owns, pinned),
+      pinned,
       cost: estimatedCost(wish),
       waiter,
     };
   }
 
+  /** How long it would probably wait, and by how much that is too long. */
+  function predict({ model, consumerId }: Wish, { priority, waitMs }: Waiting) {
+    const predictedMs = rates.waitMs(model, queue.ahead(model, priority, consumerId)) ?? 0;
+    return { predictedMs, overMs: predictedMs - waitMs * PREDICTED_SHARE_MAX };
+  }
+
+  /** Whether to wait for one node first. Not where that might end in a refusal, which is due at once. */
+  function worthWaiting(wish: Wish, waiting: Waiting): Patience | null {
+    const found = patience(registry.offers(wish.model), wish, (nodeId) => patient.get(nodeId)?.size ?? 0);
+    if (!found || waiting.waitMs <= found.waitMs) return null;
+    return predict(wish, { ...waiting, waitMs: waiting.waitMs - found.waitMs }).overMs > 0 ? null : found;
+  }
+
   /** Refuses what could not be served in the time that it may wait: before it is charged for anything. */
-  function refuseHopeless({ model, consumerId }: Wish, { priority, waitMs }: Waiting): void {
-    const ahead = queue.ahead(model, priority, consumerId);
-    const predictedMs = rates.waitMs(model, ahead) ?? 0;
-    const overMs = predictedMs - waitMs * PREDICTED_SHARE_MAX;
+  function refuseHopeless(wish: Wish, waiting: Waiting): void {
+    const { model } = wish;
+    const { predictedMs, overMs } = predict(wish, waiting);
     if (overMs <= 0) return;
     throw new GfeError(
       "no_slot",
@@ -218,6 +268,10 @@ export function createSlotQueue({
   return {
     async acquire(wish, waiting, signal) {
       if (signal.aborted) throw stopReason(signal);
+      const sinceMs = nowMs();
+      const worth = worthWaiting(wish, waiting);
+      const warm = worth && (await waitPatiently(wish, worth, waiting, signal));
+      if (warm) return warm;
       const result = take(wish);
       if ("release" in result) {
         const { model, consumerId: consumer } = wish;
@@ -225,8 +279,9 @@ export function createSlotQueue({
         return firstLease(result, queue.begin({ model, priority, consumer, cost: estimatedCost(wish) }));
       }
       if (result.type !== "busy") throw toError(result, wish);
-      refuseHopeless(wish, waiting);
-      return wait(wish, waiting, signal);
+      const left = { ...waiting, waitMs: waiting.waitMs - (nowMs() - sinceMs) };
+      refuseHopeless(wish, left);
+      return wait(wish, left, signal);
     },
     tryAcquire(wish) {
       const result = take(wish);
@@ -237,33 +292,3 @@ export function createSlotQueue({
 }
 
 const estimatedCost = (wish: Wish): number => costOf(wish.inputTokens, wish.outputTokens);
-
-/**
- * What a wish asks of a node, as text: waiters with the same can be served by the same nodes. `owns`: the consumer has
- * nodes that offer the model, which are closed to it alone.
- */
-function laneOf(wish: Wish, owns: boolean): string {
-  const context = Math.max(CONTEXT_STEP_MIN, 2 ** Math.ceil(Math.log2(Math.max(1, wish.contextTokensMin))));
-  const needs = {
-    ...wish,
-    consumerId: owns ? wish.consumerId : "",
-    contextTokensMin: context,
-    ...{ inputTokens: 0, outputTokens: 0, prefixes: [] },
-  };
-  return JSON.stringify(needs, (_name, value: unknown) => {
-    if (typeof value === "bigint") return String(value);
-    return value instanceof Set || value instanceof Map ? [...value] : value;
-  });
-}
-
-function fullError(full: Full, { model }: Wish): GfeError {
-  const detail = { retryAfterS: 5 };
-  switch (full) {
-    case "full":
-      return new GfeError("overloaded", "The queue is full", detail);
-    case "model_full":
-      return new GfeError("overloaded", `The queue for ${model} is full`, detail);
-    case "crowded":
-      return new GfeError("rate_limited", "Too many of your requests wait already", detail);
-  }
-}

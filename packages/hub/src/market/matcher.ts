@@ -9,6 +9,7 @@ import {
   type Wish,
 } from "./match.ts";
 import { type AttemptMeasure, createMeasures, type Measures } from "./measures.ts";
+import { type Patience, patienceOf } from "./patience.ts";
 import type { Offer } from "./registry.ts";
 import { createTraffic } from "./traffic.ts";
 
@@ -18,6 +19,8 @@ const WARM_PART_MIN = 0.3;
 export interface Matcher {
   /** Chooses, and counts the choice: the caller takes the slot at once. Parameters are those of `match`. */
   choose(offers: readonly Offer[], wish: Wish, among?: readonly Offer[]): MatchResult;
+  /** Whether to wait for one node instead: see patience.ts. */
+  patience(offers: readonly Offer[], wish: Wish, ahead: (nodeId: string) => number): Patience | null;
   /** An attempt begins; call the result once when it has ended, with null where it says nothing of the node. */
   began(offer: Offer, outputTokens: number): (sample: AttemptMeasure | null) => void;
   /** What matching would see, for explaining. */
@@ -64,6 +67,7 @@ export function createMatcher({
       }
       return result;
     },
+    patience: (offers, wish, ahead) => (wish.prefixes ? patienceOf(offers, wish, state(wish), ahead) : null),
     began(offer, outputTokens) {
       const end = measures.begin(offer, outputTokens, nowMs());
       return (sample) => end(sample, nowMs());

@@ -4,6 +4,7 @@ import {
   createRegistry,
   type Matcher,
   type Offer,
+  PINNED_FIRST_MS,
   type Registry,
   type Standing,
   type Wish,
@@ -42,6 +43,7 @@ export interface SimJob {
 export interface JobEnd {
   node: SimNode;
   beganAtMs: number;
+  durationMs: number;
   /** From arrival, waiting included. */
   ttftMs: number;
   costMicro: number;
@@ -62,26 +64,57 @@ export interface FleetOptions {
   policy: Policy;
   random: Random;
   standingOf?: (offer: Offer) => Standing;
+  /** False: no conversation waits for the node that holds its cache; to see what that is good for. */
+  patient?: boolean;
   onEnd?: (end: JobEnd) => void;
 }
 
-export function createFleet({ policy, random, standingOf, onEnd }: FleetOptions): Fleet {
+export function createFleet({ policy, random, standingOf, patient = true, onEnd }: FleetOptions): Fleet {
   const events = new Events();
   const registry: Registry = createRegistry();
   const nodes = new Map<string, SimNode>();
   const ends: JobEnd[] = [];
   /** Conversations whose cache a node holds. */
   const cached = new Map<string, Set<string>>();
+  /** Those that found every node busy, in the order in which they did. */
+  const retrying = new Set<SimJob>();
+  const waitingFor = new Map<string, Set<SimJob>>();
   const matcher: Matcher = createMatcher({ random: random.next, nowMs: () => events.nowMs, standingOf });
   const choose = policy === "ours" ? matcher.choose : simplePolicy(policy, random);
 
-  function tryStart(job: SimJob, arrivedAtMs: number): void {
-    const result = choose(registry.offers(MODEL), wishOf(job));
+  /** Waits for the node with the conversation's cache where the hub would. */
+  function arrived(job: SimJob): void {
+    const patience =
+      policy === "ours" && patient
+        ? matcher.patience(registry.offers(MODEL), wishOf(job), (id) => waitingFor.get(id)?.size ?? 0)
+        : null;
+    if (!patience) return tryStart(job, job.atMs);
+    const { nodeId, waitMs } = patience;
+    const waiting = waitingFor.get(nodeId) ?? new Set();
+    waitingFor.set(nodeId, waiting.add(job));
+    events.after(waitMs, () => waiting.delete(job) && tryStart(job, job.atMs));
+  }
+
+  /** A slot came free: whoever waits for this node alone goes first, as in the hub's queue. */
+  function freed(nodeId: string): void {
+    const waiting = waitingFor.get(nodeId);
+    const [next] = waiting ?? [];
+    const [oldest] = retrying;
+    if (!next || (oldest && events.nowMs - oldest.atMs > PINNED_FIRST_MS)) return;
+    waiting!.delete(next);
+    const own = registry.offers(MODEL).filter(({ node }) => node.nodeId === nodeId);
+    tryStart(next, next.atMs, own);
+  }
+
+  function tryStart(job: SimJob, arrivedAtMs: number, among?: readonly Offer[]): void {
+    const result = choose(registry.offers(MODEL), wishOf(job), among);
     const release = result.type === "matched" ? registry.takeSlot(result.offer) : null;
     if (result.type !== "matched" || !release) {
+      retrying.add(job);
       events.after(RETRY_MS, () => tryStart(job, arrivedAtMs));
       return;
     }
+    retrying.delete(job);
     const { offer } = result;
     const node = nodes.get(offer.node.nodeId)!;
     const beganAtMs = events.nowMs;
@@ -90,9 +123,10 @@ export function createFleet({ policy, random, standingOf, onEnd }: FleetOptions)
     const durationMs = ttftMs + (job.outputTokens / node.tokensPerS) * 1000;
     events.after(durationMs, () => {
       release();
+      freed(node.id);
       end({ ok: true, ttftMs, durationMs, outputTokens: job.outputTokens });
       const costMicro = priceOf(node, job);
-      const finished = { node, beganAtMs, ttftMs: beganAtMs + ttftMs - arrivedAtMs, costMicro };
+      const finished = { node, beganAtMs, durationMs, ttftMs: beganAtMs + ttftMs - arrivedAtMs, costMicro };
       ends.push(finished);
       onEnd?.(finished);
       job.ended?.(finished);
@@ -118,7 +152,7 @@ export function createFleet({ policy, random, standingOf, onEnd }: FleetOptions)
       nodes.set(node.id, node);
       registry.add(entryOf(node));
     },
-    arrive: (job) => events.after(job.atMs - events.nowMs, () => tryStart(job, job.atMs)),
+    arrive: (job) => events.after(job.atMs - events.nowMs, () => arrived(job)),
   };
 }
 

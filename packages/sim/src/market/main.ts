@@ -3,7 +3,15 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Comparison, compare } from "./compare.ts";
-import { conversations, crowd, newcomers, slowNode } from "./scenarios.ts";
+import {
+  CHATS,
+  type ChatFigures,
+  CROWDED_CHATS,
+  conversations,
+  crowd,
+  newcomers,
+  slowNode,
+} from "./scenarios.ts";
 
 const USAGE = `Usage: npm run sim -- market [--seed N] [--nodes N] [--jobs N] [--json] [--write-docs]
 
@@ -14,7 +22,6 @@ const USAGE = `Usage: npm run sim -- market [--seed N] [--nodes N] [--jobs N] [-
   --write-docs   puts the tables into docs/matching.md`;
 const DOCS = fileURLToPath(new URL("../../../../docs/matching.md", import.meta.url));
 const [BEGIN, END] = ["<!-- begin: npm run sim -- market --write-docs -->", "<!-- end -->"];
-const CHATS = 300;
 
 const NAMES = {
   ours: "this hub",
@@ -22,7 +29,6 @@ const NAMES = {
   cheapest: "cheapest first",
   least_loaded: "least loaded",
 };
-
 /** Returns the exit status. */
 export function main(args: readonly string[]): number {
   const options = readOptions(args);
@@ -77,6 +83,9 @@ function tableOf({ seed, nodes, jobs, figures }: Comparison): string {
 function scenariosOf(seed: number): [what: string, goal: string, got: string][] {
   const [slow, healthy] = [slowNode(seed, 10), slowNode(seed, 1)];
   const chats = conversations(seed, CHATS);
+  const [patient, hasty] = [true, false].map((waits) =>
+    conversations(seed, { ...CROWDED_CHATS, patient: waits }),
+  ) as [ChatFigures, ChatFigures];
   const block = crowd(seed, "block");
   const percent = (share: number) => `${(share * 100).toFixed(1)} %`;
   return [
@@ -88,6 +97,17 @@ function scenariosOf(seed: number): [what: string, goal: string, got: string][] 
     ],
     ["turns of ten-turn chats on 8 nodes that returned to the same node", "≥ 80 %", percent(chats.returned)],
     ["jobs of the busiest of these nodes, of the mean", "≤ 1.5 ×", `${chats.imbalance.toFixed(2)} ×`],
+    [
+      `the same at higher load, ${percent(hasty.utilisation)} of the slots in use if no chat waited for its node`,
+      "more than that",
+      `${percent(patient.returned)} (${percent(hasty.returned)} if none waited)`,
+    ],
+    [
+      "TTFT p50 and p95 there",
+      "less than that",
+      `${[patient.ttftP50Ms, patient.ttftP95Ms].map(Math.round).join(" and ")} ms (${[hasty.ttftP50Ms, hasty.ttftP95Ms].map(Math.round).join(" and ")} ms)`,
+    ],
+    ["jobs of the busiest node there, of the mean", "≤ 1.5 ×", `${patient.imbalance.toFixed(2)} ×`],
     [
       "share of one honest newcomer beside 10 known nodes, before its 200th job",
       "fair: 9.1 %",

@@ -2,7 +2,15 @@
 import { describe, expect, it } from "vitest";
 import { compare, jain, POLICIES, type PolicyFigures } from "./compare.ts";
 import { Events } from "./events.ts";
-import { conversations, crowd, newcomers, slowNode } from "./scenarios.ts";
+import {
+  CHATS,
+  type ChatFigures,
+  CROWDED_CHATS,
+  conversations,
+  crowd,
+  newcomers,
+  slowNode,
+} from "./scenarios.ts";
 
 describe.each([1, 2, 3, 20261123])("with seed %d", (seed) => {
   it("of ten nodes the one that turns ten times slower gets under 2 % from ten seconds on, and callers hardly notice", () => {
@@ -13,9 +21,21 @@ describe.each([1, 2, 3, 20261123])("with seed %d", (seed) => {
   });
 
   it("ten-turn chats on eight nodes return to the same node, and the nodes share them evenly", () => {
-    const { returned, imbalance } = conversations(seed, 300);
+    const { returned, imbalance } = conversations(seed, CHATS);
     expect(returned).toBeGreaterThanOrEqual(0.8);
     expect(imbalance).toBeLessThanOrEqual(1.5);
+  });
+
+  it("chats that wait for their node under load return more often, sooner, and no less evenly", () => {
+    const [patient, hasty] = [true, false].map((waits) =>
+      conversations(seed, { ...CROWDED_CHATS, patient: waits }),
+    ) as [ChatFigures, ChatFigures];
+    expect(hasty.utilisation).toBeGreaterThan(0.7);
+    expect(hasty.returned).toBeLessThan(0.7);
+    expect(patient.returned).toBeGreaterThanOrEqual(0.8);
+    expect(patient.ttftP50Ms).toBeLessThan(hasty.ttftP50Ms);
+    expect(patient.ttftP95Ms).toBeLessThan(0.9 * hasty.ttftP95Ms);
+    expect(patient.imbalance).toBeLessThanOrEqual(1.5);
   });
 
   it("an honest newcomer beside ten known nodes has its fair share before its two hundredth job", () => {

@@ -46,10 +46,25 @@ export function slowNode(seed: number, factor: number) {
   };
 }
 
-/** Chats of ten turns, `chats` of them, on eight nodes alike. */
-export function conversations(seed: number, chats: number) {
+export interface ChatLoad {
+  chats: number;
+  /** From one chat's begin to the next one's, on average. */
+  gapMs: number;
+  /** Of each message. */
+  messageTokens: number;
+  /** Whether they wait for the node that holds their cache, where that pays. */
+  patient?: boolean;
+}
+/** The slots are half full; 80 % full where no chat waits for its node. */
+export const CHATS: ChatLoad = { chats: 300, gapMs: 600, messageTokens: 60 };
+export const CROWDED_CHATS: ChatLoad = { chats: 1_000, gapMs: 490, messageTokens: 60 };
+
+export type ChatFigures = ReturnType<typeof conversations>;
+
+/** Chats of ten turns on eight nodes alike. */
+export function conversations(seed: number, { chats, gapMs, messageTokens, patient = true }: ChatLoad) {
   const random = createRandom(seed);
-  const fleet = createFleet({ policy: "ours", random: random.fork() });
+  const fleet = createFleet({ policy: "ours", random: random.fork(), patient });
   for (let i = 0; i < 8; i++) fleet.join(nodeOf(`node${i}`));
   let returned = 0;
   let turns = 0;
@@ -59,7 +74,7 @@ export function conversations(seed: number, chats: number) {
       const before = prefixes.at(-1)?.tokens ?? 0;
       // What the model said and what the consumer asks next; the first message is one alone.
       for (const part of turn === 0 ? [0] : [0, 1])
-        prefixes.push({ hash: `${chat}.${turn}.${part}`, tokens: before + 60 * (part + 1) });
+        prefixes.push({ hash: `${chat}.${turn}.${part}`, tokens: before + messageTokens * (part + 1) });
       fleet.arrive({
         atMs,
         inputTokens: prefixes.at(-1)!.tokens,
@@ -74,12 +89,20 @@ export function conversations(seed: number, chats: number) {
         },
       });
     };
-    say(0, random.next() * chats * 600, null);
+    say(0, random.next() * chats * gapMs, null);
   }
   fleet.events.run();
+  const ttfts = fleet.ends.map(({ ttftMs }) => ttftMs).sort((a, b) => a - b);
   const counts = [...fleet.nodes.keys()].map((id) => fleet.ends.filter(({ node }) => node.id === id).length);
   const mean = fleet.ends.length / counts.length;
-  return { returned: returned / turns, imbalance: Math.max(...counts) / mean };
+  return {
+    returned: returned / turns,
+    imbalance: Math.max(...counts) / mean,
+    ttftP50Ms: quantile(ttfts, 0.5),
+    ttftP95Ms: quantile(ttfts, 0.95),
+    /** Of all slots, how many were in use on average while chats were beginning. */
+    utilisation: busyShare(fleet, chats * gapMs),
+  };
 }
 
 /** Fifty new nodes, of one owner or in one address block, and an honest newcomer elsewhere, beside ten known nodes. */
@@ -99,6 +122,14 @@ export function crowd(seed: number, together: "owner" | "block") {
   const shareOf = (name: string) =>
     fleet.ends.filter(({ node }) => node.id.startsWith(name)).length / fleet.ends.length;
   return { crowd: shareOf("crowd"), honest: shareOf("honest") };
+}
+
+function busyShare({ ends, nodes }: Fleet, untilMs: number): number {
+  let busyMs = 0;
+  for (const { beganAtMs, durationMs } of ends)
+    busyMs += Math.max(0, Math.min(untilMs, beganAtMs + durationMs) - beganAtMs);
+  const slots = [...nodes.values()].reduce((sum, node) => sum + node.slots, 0);
+  return busyMs / (slots * untilMs);
 }
 
 /** Nodes of one new owner beside ten known ones; a newcomer is known after `knownAfter` jobs of its own. */

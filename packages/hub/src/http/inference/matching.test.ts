@@ -106,6 +106,46 @@ describe("the provider object steers the real hub", () => {
   });
 });
 
+it("a conversation waits a moment for the busy node that holds its cache, though another is free", async () => {
+  const token = (await newAgentToken(hub, await hub.signUp())).secret;
+  let begun = () => {};
+  let letEnd = () => {};
+  const join = (name: string) =>
+    joinNode(hub.url, token, {
+      name,
+      offer: { model: "warm", slots: 1, price: price("1") },
+      async onStart(start, node) {
+        const end = new Promise<void>((resolve) => {
+          letEnd = resolve;
+        });
+        begun();
+        if (JSON.stringify(start.body).includes("hold on")) await end;
+        answerAs(name)(start, node);
+      },
+    });
+  const nodes = [await join("one"), await join("two")];
+  const ask = async (messages: object[], provider?: object) => {
+    const asked = { model: "warm", messages, max_tokens: 5, ...(provider ? { provider } : {}) };
+    return (await call(hub, "POST /v1/chat/completions", as, asked)).body.choices[0].message;
+  };
+  const long = { role: "user", content: "word ".repeat(8_000) };
+  const first = await ask([long]);
+  const held = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  const busy = ask([{ role: "user", content: "hold on" }], { only: [first.content] });
+  await held;
+  const end = letEnd;
+  const second = ask([long, first, { role: "user", content: "and?" }]);
+  const queued = async () =>
+    /^gfe_jobs_queued (\d+)$/m.exec(await (await fetch(`${hub.url}/metrics`)).text())?.[1];
+  await expect.poll(queued).toBe("1");
+  end();
+  expect((await second).content).toBe(first.content);
+  expect((await busy).content).toBe(first.content);
+  await Promise.all(nodes.map((node) => node.leave()));
+});
+
 describe("explaining", () => {
   it("says of each node why it would or would not be chosen, names nobody, and runs nothing", async () => {
     const before = started.length;

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Priority } from "../types.ts";
 import { AGEING_MS, type Charge, type Entry, FairQueue, PRIORITIES, SHARES } from "./fair-queue.ts";
-import type { Ticket } from "./tier.ts";
+import { PINNED_FIRST_MS, PINNED_LEAD_MAX, type Ticket } from "./tier.ts";
 
 type Waiter = { id: number; lane: string };
 const ROOM = { total: 10_000, perModel: 10_000 };
@@ -21,6 +21,48 @@ function serve(queue: FairQueue<Waiter>, nowMs = 0, model = "m"): Ticket<Waiter>
   if (next) queue.end(next.charge, next.charge.cost);
   return next?.ticket ?? null;
 }
+
+describe("who waits for one node alone", () => {
+  const slotOf = (queue: FairQueue<Waiter>, nodeId: string, nowMs = 0) => {
+    const next = queue.next("m", any, nowMs, nodeId);
+    return next?.ticket.waiter.id ?? null;
+  };
+  const pinned = (nodeId: string, id: number): Partial<Entry<Waiter>> => ({
+    ...{ pinned: nodeId, lane: `to ${nodeId}`, consumer: "chatter", waiter: { id, lane: "" } },
+  });
+  const plain = { consumer: "plain", waiter: { id: 9, lane: "" } };
+
+  it("is served there alone, and first", () => {
+    const queue = new FairQueue<Waiter>(ROOM);
+    pushTo(queue, plain);
+    for (let id = 0; id < 2; id++) pushTo(queue, pinned("n", id));
+    expect([slotOf(queue, "n"), slotOf(queue, "other"), slotOf(queue, "other"), slotOf(queue, "n")]).toEqual([
+      ...[0, 9, null, 1],
+    ]);
+  });
+
+  it("hides nobody who would fit, however many they are", () => {
+    const queue = new FairQueue<Waiter>(ROOM);
+    for (let id = 0; id < 500; id++) pushTo(queue, pinned(`node ${id}`, id));
+    pushTo(queue, plain);
+    expect(slotOf(queue, "n")).toBe(9);
+  });
+
+  it("is not served before one who has waited long", () => {
+    const queue = new FairQueue<Waiter>(ROOM);
+    pushTo(queue, plain, 0);
+    pushTo(queue, pinned("n", 0), PINNED_FIRST_MS);
+    expect(slotOf(queue, "n", PINNED_FIRST_MS + 1)).toBe(9);
+  });
+
+  it("is not served before one whose consumer was served much less", () => {
+    const queue = new FairQueue<Waiter>(ROOM);
+    const cost = PINNED_LEAD_MAX;
+    for (let id = 0; id < 3; id++) pushTo(queue, { ...pinned("n", id), cost });
+    pushTo(queue, plain);
+    expect([slotOf(queue, "n"), slotOf(queue, "n"), slotOf(queue, "n")]).toEqual([0, 1, 9]);
+  });
+});
 
 const arbStep = fc.oneof(
   {

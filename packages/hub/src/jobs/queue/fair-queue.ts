@@ -29,6 +29,8 @@ export interface Entry<W> {
   consumer: string;
   /** Waiters with the same lane ask the same of a node. */
   lane: string;
+  /** The node whose slots alone it waits for; its lane is then of that node too. */
+  pinned?: string | undefined;
   /** Weighted tokens, estimated. */
   cost: number;
   /** A consumer's weight against others', 1 unless said otherwise. */
@@ -91,10 +93,10 @@ export class FairQueue<W> {
   push(entry: Entry<W>, nowMs: number): Ticket<W> | Full {
     const full = this.full(entry.model, entry.consumer);
     if (full) return full;
-    const { model, priority, consumer, lane, cost, weight = 1, waiter } = entry;
+    const { model, priority, consumer, lane, pinned, cost, weight = 1, waiter } = entry;
     const links = { own: 0, flow: null, previous: null, next: null };
     const ticket: Ticket<W> = {
-      ...{ model, priority, consumer, lane, cost, weight, waiter, sinceMs: nowMs },
+      ...{ model, priority, consumer, lane, pinned, cost, weight, waiter, sinceMs: nowMs },
       ...{ arrival: this.#arrivals++, ...links },
     };
     const queue = this.#queueOf(model);
@@ -119,16 +121,20 @@ export class FairQueue<W> {
     return true;
   }
 
-  /** Takes the next waiter for whom `fits` is true out and charges it; null where it is true for none looked at. */
+  /**
+   * Takes the next waiter for whom `fits` is true out and charges it; null where it is true for none looked at. `nodeId`:
+   * whose slot it is.
+   */
   next(
     model: string,
     fits: (waiter: W) => boolean,
     nowMs: number,
+    nodeId?: string,
   ): { ticket: Ticket<W>; charge: Charge<W> } | null {
     const queue = this.#models.get(model);
     if (!queue || queue.length === 0) return null;
     for (const { tier, rounds } of this.#inTurn(queue, nowMs)) {
-      const ticket = tier.find(fits);
+      const ticket = tier.find(fits, nodeId, nowMs);
       if (!ticket) continue;
       if (rounds > 0) this.#replenish(queue, rounds, nowMs);
       tier.credit -= ticket.cost;

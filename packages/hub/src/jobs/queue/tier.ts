@@ -9,6 +9,13 @@
 import type { Priority } from "../types.ts";
 import { Heap, type HeapMember } from "./flow-heap.ts";
 
+/**
+ * Who waits for one node's slots alone goes first there (locality under a fair share: Cao et al., "Locality-aware Fair
+ * Scheduling in LLM Serving", 2025), but not if its consumer was served so many weighted tokens more than another that
+ * waits, nor before one who has waited for so long.
+ */
+export const PINNED_LEAD_MAX = 8_192;
+export const PINNED_FIRST_MS = 2_000;
 /** Heads of lanes that are looked at for one free slot. */
 export const LOOKS_MAX = 64;
 /** Consumers whose counters are remembered while they neither wait nor run, in one tier. */
@@ -21,6 +28,8 @@ export interface Ticket<W> {
   readonly consumer: string;
   readonly weight: number;
   readonly lane: string;
+  /** The node whose slots alone it waits for. */
+  readonly pinned: string | undefined;
   /** Weighted tokens that serving it will probably cost. */
   readonly cost: number;
   readonly sinceMs: number;
@@ -57,6 +66,17 @@ export interface Flow<W> extends HeapMember {
 const servedBefore = <W>(a: Flow<W>, b: Flow<W>): boolean =>
   a.share.counter < b.share.counter ||
   (a.share.counter === b.share.counter && a.head!.arrival < b.head!.arrival);
+
+/** Puts the first that waits for this node alone before the others, where that is fair. `heads`: in fair order. */
+function pinnedFirst<W>(heads: Flow<W>[], nowMs: number): void {
+  const at = heads.findIndex(({ head }) => head!.pinned !== undefined);
+  if (at <= 0) return;
+  const pinned = heads[at]!;
+  if (pinned.share.counter - heads[0]!.share.counter > PINNED_LEAD_MAX) return;
+  if (heads.some(({ head }) => head!.pinned === undefined && nowMs - head!.sinceMs > PINNED_FIRST_MS)) return;
+  heads.splice(at, 1);
+  heads.unshift(pinned);
+}
 
 export class Tier<W> {
   readonly shares = new Map<string, Share<W>>();
@@ -116,16 +136,21 @@ export class Tier<W> {
     this.#forgetIfIdle(share);
   }
 
-  /** The first in fair order that `fits`; looks at the head of each lane at most, and at LOOKS_MAX of them. */
-  find(fits: (waiter: W) => boolean): Ticket<W> | null {
-    if (this.#lanes.size === 1) {
-      for (const lane of this.#lanes.values()) {
-        const ticket = lane.first()!.head!;
-        return fits(ticket.waiter) ? ticket : null;
-      }
+  /**
+   * The first in fair order that `fits` a slot of this node, or of some node; looks at the head of each lane at most, and
+   * at LOOKS_MAX of them.
+   */
+  find(fits: (waiter: W) => boolean, nodeId: string | undefined, nowMs: number): Ticket<W> | null {
+    const heads: Flow<W>[] = [];
+    for (const lane of this.#lanes.values()) {
+      const first = lane.first()!;
+      const { pinned } = first.head!;
+      if (pinned === undefined || pinned === nodeId) heads.push(first);
     }
-    const heads = [...this.#lanes.values()].map((lane) => lane.first()!);
-    heads.sort((a, b) => (servedBefore(a, b) ? -1 : 1));
+    if (heads.length > 1) {
+      heads.sort((a, b) => (servedBefore(a, b) ? -1 : 1));
+      pinnedFirst(heads, nowMs);
+    }
     for (const { head } of heads.slice(0, LOOKS_MAX)) if (fits(head!.waiter)) return head;
     return null;
   }

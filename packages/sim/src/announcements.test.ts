@@ -1,5 +1,5 @@
 /** What providers say of their nodes reaches those who ask for it: a real hub and real agents, on scripted engines. */
-import type { Agent, AgentOptions } from "@gfe/agent";
+import type { Agent, AgentOptions, Script } from "@gfe/agent";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { joinScripted } from "./agents.ts";
 import { type Person, startWorld, type World } from "./world.ts";
@@ -11,6 +11,7 @@ let world: World;
 let provider: Person;
 let consumer: Person;
 const agents: Agent[] = [];
+const scripts = new Map<string, Script>();
 
 /** A node that answers with its name. */
 async function join(
@@ -19,7 +20,8 @@ async function join(
   model: object = { name: "llama", digest: `sha256:${"a1".repeat(32)}` },
 ): Promise<void> {
   const { url: hubUrl } = world.hub;
-  const script = { text: [name], models: [model] };
+  const script: Script = { text: [name], models: [model] };
+  scripts.set(name, script);
   agents.push(await joinScripted(script, { hubUrl, token: provider.agentToken, name, ...options }));
 }
 
@@ -83,6 +85,16 @@ describe("what a provider announces", () => {
       ["quiet", null],
       ["stranger", "digest"],
     ]);
+  });
+
+  it("as an alias leads a job that failed on its model to no other model, unless the consumer takes any", async () => {
+    const script = scripts.get("quiet")!;
+    script.failure = { type: "refuse", code: "engine_error", message: "out of memory" };
+    const { status, body } = await ask({ model: "house" });
+    expect([status, body.error.code]).toEqual([502, "engine_failed"]);
+    const any = await ask({ model: "house", provider: { order: ["quiet"], any_quantization: true } });
+    delete script.failure;
+    expect(any.body.choices[0].message.content).toBe("stranger");
   });
 
   it("is joined by all needs: what no node says at once is a 400 that names it", async () => {

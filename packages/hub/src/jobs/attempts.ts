@@ -12,11 +12,10 @@
  */
 import { type AttemptStart, type ErrorCode, newAttemptId } from "@gfe/protocol";
 import { billOf } from "../billing/bill.ts";
-import { identityOf } from "../market/identity.ts";
 import type { Wish } from "../market/match.ts";
 import type { Matcher } from "../market/matcher.ts";
 import type { AttemptMeasure } from "../market/measures.ts";
-import type { Offer } from "../market/registry.ts";
+import { identityOf, type Offer } from "../market/registry.ts";
 import type { AttemptReport } from "../trust/attempt-facts.ts";
 import { checkedUsage } from "../trust/receipts.ts";
 import { type AttemptEnd, type AttemptTimeouts, runAttempt } from "./attempt.ts";

@@ -1,9 +1,8 @@
 import { DEFAULT_PRICE, type ModelOffer } from "@gfe/protocol";
 import fc from "fast-check";
 import { describe, expect, it, vi } from "vitest";
-import { identityOf } from "../market/identity.ts";
 import type { Wish } from "../market/match.ts";
-import { createRegistry, type NodeEntry } from "../market/registry.ts";
+import { createRegistry, identityOf, type NodeEntry } from "../market/registry.ts";
 import {
   createSlotQueue,
   type Lease,

@@ -154,7 +154,8 @@ export function createSlotQueue({
   registry.onChange((change) => {
     // A slot taken is one that this queue has just given: offering again meanwhile would serve one waiter twice.
     if (queue.length === 0 || change.type === "slot_taken") return;
-    if (change.type === "disconnected" || change.node.draining) {
+    const leaves = change.type === "announced" && change.node.draining;
+    if (leaves || change.type === "disconnected") {
       for (const end of patient.get(change.node.nodeId) ?? []) end();
       offerOthers(change.node);
     } else offerTo(change.node);

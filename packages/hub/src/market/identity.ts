@@ -1,5 +1,5 @@
 /**
- * What a model is, and which one a name means. Names and aliases are their providers' choice, so that one name may stand
+ * Which model a name means. Names and aliases are their providers' choice, so that one name may stand
  * for several models; a consumer gets one of them, the same for all its attempts, unless it says that any will do:
  *
  * that of the most known providers; of equals one that is called so and not only aliased; then that of the most
@@ -10,16 +10,12 @@
  * Arrays of offers are taken to be never changed, as the registry's are not.
  */
 import { canEver, type Standing, type Wish } from "./needs.ts";
-import type { Offer } from "./registry.ts";
+import { identityOf, type Offer } from "./registry.ts";
 import type { MarketState } from "./state.ts";
 import { isNamed } from "./steering.ts";
 
 /** Standings change: after so long, meanings of a name are ranked anew. */
 export const RANKED_MS = 10_000;
-
-/** Equal for offers of one model: its digest, and where an engine tells none, its quantisation. */
-export const identityOf = ({ offer: { digest, quantisation } }: Offer): string =>
-  digest ?? `${quantisation?.toLowerCase() ?? "unknown"} without a digest`;
 
 /** One model among those that are offered by a name. */
 export interface Meaning {

@@ -1,8 +1,7 @@
 /** Hard needs: what must be true of an offer before anybody asks how good it is. Pure. */
 import type { Prefix } from "./affinity.ts";
-import { identityOf } from "./identity.ts";
 import { type PriceCap, withinCap } from "./price-cap.ts";
-import { hasFreeSlot, type Offer } from "./registry.ts";
+import { hasFreeSlot, identityOf, type Offer } from "./registry.ts";
 import { isNamed, type Steering } from "./steering.ts";
 
 export interface Wish {
@@ -19,7 +18,7 @@ export interface Wish {
   maxPrice?: PriceCap | undefined;
   /** The job is batch work: discounts for that apply. */
   batch?: boolean;
-  /** The identity (see identity.ts) of the model that the job has begun with, and stays on; absent: none yet. */
+  /** The identity (see registry.ts) of the model that the job has begun with, and stays on; absent: none yet. */
   digest?: string | undefined;
   steering?: Steering | undefined;
   /** The conversation, as hashes: it goes back to the node that holds its cache. */

@@ -58,6 +58,10 @@ export interface Registry {
   onChange(listener: (change: RegistryChange) => void): () => void;
 }
 
+/** Equal for offers of one model: its digest, and where an engine tells none, its quantisation. */
+export const identityOf = ({ offer: { digest, quantisation } }: Offer): string =>
+  digest ?? `${quantisation?.toLowerCase() ?? "unknown"} without a digest`;
+
 /** The names by which consumers may ask for what a node offers. */
 export const namesOf = ({ announcement }: NodeEntry): string[] => [
   ...new Set(announcement.models.flatMap(({ model, aliases = [] }) => [model, ...aliases])),

@@ -72,6 +72,17 @@ describe("what a provider announces", () => {
     expect(await answering({ model: "mistral" })).toEqual(["stranger"]);
   });
 
+  it("as an alias is listed with its model, and shown as a model by every dialect", async () => {
+    const { body: list } = await world.call("GET", "/v1/models");
+    expect(list.data.map((one: { id: string }) => one.id)).toEqual(["llama", "mistral"]);
+    expect(list.data[0].x_gfe.aliases).toEqual(["house"]);
+    const { body: one } = await world.call("GET", "/v1/models/house");
+    expect(one).toMatchObject({ id: "house", x_gfe: { nodes: 2, context_length: 8192 } });
+    const { body: shown } = await world.call("POST", "/api/show", { as: consumer, body: { model: "house" } });
+    expect(shown).toMatchObject({ capabilities: ["completion", "embedding"] });
+    expect(shown.model_info["gfe.context_length"]).toBe(8192);
+  });
+
   it("as an alias finds the other model for who names its node or takes any", async () => {
     expect(await answering({ model: "house", provider: { only: ["stranger"] } })).toEqual(["stranger"]);
     const any = { any_quantization: true, ignore: ["quiet"] };

@@ -152,3 +152,35 @@ test("listeners hear of each change once, and of nothing after they left", () =>
   registry.add(node);
   expect(heard).toEqual(["connected", "slot_taken", "slot_freed", "announced", "disconnected"]);
 });
+
+describe("aliases", () => {
+  const withAlias = (...models: string[]): NodeEntry["announcement"] => ({
+    ...nodeOf("n").announcement,
+    models: models.map((model) => ({
+      ...modelOf(model, 2),
+      ...(model === "llama" ? { aliases: ["chat"] } : {}),
+    })),
+  });
+  const modelsOf = (registry: Registry, name: string) =>
+    registry.offers(name).map(({ offer }) => offer.model);
+
+  test("find a model, and a node's own model of that name goes before it", () => {
+    const registry = createRegistry();
+    registry.add({ ...nodeOf("n"), announcement: withAlias("llama") });
+    expect([modelsOf(registry, "chat"), modelsOf(registry, "llama")]).toEqual([["llama"], ["llama"]]);
+    expect([...registry.models()]).toEqual(["llama"]);
+    registry.announce("n", withAlias("llama", "chat"));
+    expect([modelsOf(registry, "chat"), modelsOf(registry, "llama")]).toEqual([["chat"], ["llama"]]);
+  });
+
+  test("go with the node, and with the announcement that had them", () => {
+    const registry = createRegistry();
+    const node = { ...nodeOf("n"), announcement: withAlias("llama") };
+    registry.add(node);
+    registry.announce("n", nodeOf("n", { llama: 2 }).announcement);
+    expect([modelsOf(registry, "chat"), modelsOf(registry, "llama")]).toEqual([[], ["llama"]]);
+    registry.announce("n", withAlias("llama"));
+    registry.remove(node);
+    expect([modelsOf(registry, "chat"), modelsOf(registry, "llama")]).toEqual([[], []]);
+  });
+});

@@ -67,6 +67,12 @@ export const namesOf = ({ announcement }: NodeEntry): string[] => [
   ...new Set(announcement.models.flatMap(({ model, aliases = [] }) => [model, ...aliases])),
 ];
 
+/** What a node offers by this name; its own model of a name goes before its alias of that name. */
+export function offeredAs({ announcement: { models } }: NodeEntry, name: string): ModelOffer[] {
+  const named = models.filter(({ model }) => model === name);
+  return named.length > 0 ? named : models.filter(({ aliases }) => aliases?.includes(name));
+}
+
 /** Whether this offer can start one more attempt now. */
 export function hasFreeSlot({ node, offer }: Offer): boolean {
   return (
@@ -79,7 +85,7 @@ export function hasFreeSlot({ node, offer }: Offer): boolean {
 export function createRegistry(): Registry {
   const byId = new Map<string, NodeEntry>();
   const byModel = new Map<string, Offer[]>();
-  /** By model and by alias. A node's own model of a name goes before its alias of that name. */
+  /** By model and by alias. */
   const byName = new Map<string, Offer[]>();
   const listeners = new Set<(change: RegistryChange) => void>();
   /** Slots of other hubs' nodes that were taken here and that their hub does not know of yet: the models of each. */
@@ -107,9 +113,11 @@ export function createRegistry(): Registry {
       byModel.set(model, [...(byModel.get(model) ?? []), entry]);
     }
     for (const name of namesOf(node)) {
-      const named = entries.filter(({ offer }) => offer.model === name);
-      const aliased = entries.filter(({ offer }) => offer.aliases?.includes(name));
-      byName.set(name, [...(byName.get(name) ?? []), ...(named.length > 0 ? named : aliased)]);
+      const named = offeredAs(node, name);
+      byName.set(name, [
+        ...(byName.get(name) ?? []),
+        ...entries.filter(({ offer }) => named.includes(offer)),
+      ]);
     }
   }
 

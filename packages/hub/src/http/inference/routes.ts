@@ -6,7 +6,7 @@ import { GfeError, toOpenAiError } from "@gfe/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { JobRequest, Jobs, Payer } from "../../jobs/types.ts";
 import type { Explanation } from "../../market/explain.ts";
-import type { NodeEntry } from "../../market/registry.ts";
+import { type NodeEntry, offeredAs } from "../../market/registry.ts";
 import { anthropicModel, anthropicModels, asksForAnthropic } from "../anthropic/models.ts";
 import { parseBody } from "../parse.ts";
 import type { AnswerHead } from "./answer.ts";
@@ -157,7 +157,7 @@ function answerId(type: Shape["type"], requestId: string): string {
 }
 
 function modelWire(model: string, nodes: readonly NodeEntry[]) {
-  const offers = nodes.flatMap((node) => node.announcement.models.filter((offer) => offer.model === model));
+  const offers = nodes.flatMap((node) => offeredAs(node, model));
   return {
     id: model,
     object: "model",
@@ -167,6 +167,7 @@ function modelWire(model: string, nodes: readonly NodeEntry[]) {
       nodes: nodes.length,
       context_length: Math.max(...offers.map((offer) => offer.context_length)),
       capabilities: [...new Set(offers.flatMap((offer) => offer.capabilities))].sort(),
+      aliases: [...new Set(offers.flatMap((offer) => offer.aliases ?? []))].sort(),
       scripted: offers.every((offer) => offer.engine === "scripted"),
     },
   };

@@ -1,6 +1,6 @@
 /** The market's models as Ollama lists what is on a disk. */
 import type { Capability } from "@gfe/protocol";
-import type { NodeEntry } from "../../market/registry.ts";
+import { type NodeEntry, offeredAs } from "../../market/registry.ts";
 
 export interface OllamaMarket {
   models(): Iterable<string>;
@@ -70,7 +70,7 @@ const KEPT_MS = 5 * 60_000;
 type ModelOffers = NodeEntry["announcement"]["models"];
 
 const offersOf = (nodes: readonly NodeEntry[], model: string): ModelOffers =>
-  nodes.flatMap(({ announcement }) => announcement.models.filter((offer) => offer.model === model));
+  nodes.flatMap((node) => offeredAs(node, model));
 
 const sinceOf = (nodes: readonly NodeEntry[]): string =>
   new Date(Math.min(...nodes.map(({ connectedAt }) => connectedAt.getTime()))).toISOString();

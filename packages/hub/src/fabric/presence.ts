@@ -20,6 +20,8 @@ const nodeSchema = loadSchema.extend({
   announcement: announcementSchema,
   draining: z.boolean(),
   connectedAtMs: z.number(),
+  /** For the newcomers' share, which counts in every hub. */
+  block: z.string().optional(),
 });
 type NodeWire = z.infer<typeof nodeSchema>;
 const nodesSchema = z.object({ nodes: z.array(nodeSchema), ask: z.boolean().optional() });
@@ -149,6 +151,7 @@ const wireOf = (node: NodeEntry, nodeKey: PresenceOptions["nodeKey"]): NodeWire 
   announcement: node.announcement,
   draining: node.draining,
   connectedAtMs: node.connectedAt.getTime(),
+  ...(node.addressBlock === undefined ? {} : { block: node.addressBlock }),
 });
 
 const entryOf = (peer: string, wire: NodeWire): NodeEntry => ({
@@ -160,5 +163,6 @@ const entryOf = (peer: string, wire: NodeWire): NodeEntry => ({
   runningByModel: new Map(wire.byModel),
   draining: wire.draining,
   connectedAt: new Date(wire.connectedAtMs),
+  ...(wire.block === undefined ? {} : { addressBlock: wire.block }),
   hub: peer,
 });

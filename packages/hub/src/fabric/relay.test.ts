@@ -113,11 +113,11 @@ const bytes = (text: string) => new TextEncoder().encode(text);
 describe("presence", () => {
   it("nodes of one are seen at the other, whoever came first, and go when they go", async () => {
     const a = hub("a");
-    a.registry.add(nodeOf("early"));
+    a.registry.add({ ...nodeOf("early"), addressBlock: "8.8.8.0/24" });
     const b = hub("b");
     a.registry.add(nodeOf("late"));
     await until(() => b.registry.get("early") !== undefined && b.registry.get("late") !== undefined);
-    expect(b.registry.get("early")).toMatchObject({ hub: "a", ownerId: "usr_1" });
+    expect(b.registry.get("early")).toMatchObject({ hub: "a", ownerId: "usr_1", addressBlock: "8.8.8.0/24" });
     expect(b.fabric.dispatcher.nodeKey("early")).toBe("key of early");
     a.registry.remove(a.registry.get("early")!);
     a.registry.setDraining("late", true);

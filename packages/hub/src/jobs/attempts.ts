@@ -65,8 +65,8 @@ export interface WaitLimits {
 }
 
 export interface Attempts {
-  /** The nodes that are out for a model. */
-  excluded(model: string): ReadonlySet<string>;
+  /** Whether a node may be asked for a model now: it has not failed again and again. */
+  allows(nodeId: string, model: string): boolean;
   /** Runs to the end of the answer, and gives every slot back; never rejects. Each attempt is put on the job, billed. */
   run(
     job: Running,
@@ -120,7 +120,7 @@ export function createAttempts(options: AttemptsOptions): Attempts {
         const pieces = said?.soFar ?? null;
         if (pieces === null || ++continuations > CONTINUATIONS_MAX) return ending;
         course.prefix = { pieces, tokens: Math.max(1, before.outputTokens) };
-        wish = wishToContinue(job, before, first.offer.offer.digest!, notAgain(job));
+        wish = wishToContinue(job, before, first.offer.offer.digest!);
       }
       const next = queue.tryAcquire(wish) ?? (wasBusy ? await wait(job, wish, course.signal) : null);
       if (!next) return ending;
@@ -258,17 +258,14 @@ export function createAttempts(options: AttemptsOptions): Attempts {
   const wishAnew = (job: Running, first: Offer): Wish => ({
     ...job.wish,
     digest: identityOf(first),
-    excluded: notAgain(job),
+    excluded: new Set(job.triedNodes),
     affordable: (other) => quoteFor(job.request, other).capMicro <= job.quote.capMicro,
   });
-
-  const notAgain = (job: Running): ReadonlySet<string> =>
-    new Set([...job.triedNodes, ...breaker.excluded(job.wish.model, nowMs())]);
 
   const inOnePiece = ({ request }: Running, offer: Offer): boolean =>
     isShortWhole(request, offer, limits.firstTokenMs);
 
-  return { excluded: (model) => breaker.excluded(model, nowMs()), run };
+  return { allows: (nodeId, model) => breaker.allows(nodeId, model, nowMs()), run };
 }
 
 /** What speaks of a node's health, and not of the request, the caller or a moment's load. */

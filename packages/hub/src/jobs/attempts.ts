@@ -65,8 +65,11 @@ export interface WaitLimits {
 }
 
 export interface Attempts {
-  /** Whether a node may be asked for a model now: it has not failed again and again. */
-  allows(nodeId: string, model: string): boolean;
+  /**
+   * Says of nodes whether they may be asked for a model: those that failed again and again may not. As it is now: who waits
+   * for a slot waits for the nodes of that moment, and tries them, rather than for a breaker that nobody tells of.
+   */
+  allowing(model: string): (nodeId: string) => boolean;
   /** Runs to the end of the answer, and gives every slot back; never rejects. Each attempt is put on the job, billed. */
   run(
     job: Running,
@@ -120,7 +123,7 @@ export function createAttempts(options: AttemptsOptions): Attempts {
         const pieces = said?.soFar ?? null;
         if (pieces === null || ++continuations > CONTINUATIONS_MAX) return ending;
         course.prefix = { pieces, tokens: Math.max(1, before.outputTokens) };
-        wish = wishToContinue(job, before, first.offer.offer.digest!);
+        wish = wishToContinue(job, before, first.offer.offer.digest!, allowing(job.wish.model));
       }
       const next = queue.tryAcquire(wish) ?? (wasBusy ? await wait(job, wish, course.signal) : null);
       if (!next) return ending;
@@ -258,6 +261,7 @@ export function createAttempts(options: AttemptsOptions): Attempts {
   const wishAnew = (job: Running, first: Offer): Wish => ({
     ...job.wish,
     digest: identityOf(first),
+    allows: allowing(job.wish.model),
     excluded: new Set(job.triedNodes),
     affordable: (other) => quoteFor(job.request, other).capMicro <= job.quote.capMicro,
   });
@@ -265,7 +269,12 @@ export function createAttempts(options: AttemptsOptions): Attempts {
   const inOnePiece = ({ request }: Running, offer: Offer): boolean =>
     isShortWhole(request, offer, limits.firstTokenMs);
 
-  return { allows: (nodeId, model) => breaker.allows(nodeId, model, nowMs()), run };
+  function allowing(model: string): (nodeId: string) => boolean {
+    const out = breaker.excluded(model, nowMs());
+    return (nodeId) => !out.has(nodeId);
+  }
+
+  return { allowing, run };
 }
 
 /** What speaks of a node's health, and not of the request, the caller or a moment's load. */

@@ -25,12 +25,14 @@ test("a node is out for a model only after so many failures in a row", () => {
   expect(breaker.allows(NODE, MODEL, 0)).toBe(true);
   breaker.ended(NODE, MODEL, "failed", 0);
   expect(breaker.allows(NODE, MODEL, 0)).toBe(false);
+  expect([...breaker.excluded(MODEL, 0)]).toEqual([NODE]);
 });
 
 test("other models of the node and other nodes of the model stay in", () => {
   const breaker = opened();
   expect(breaker.allows(NODE, "other", 0)).toBe(true);
   expect(breaker.allows("node_b", MODEL, 0)).toBe(true);
+  expect(breaker.excluded("other", 0).size).toBe(0);
 });
 
 test("what has no verdict neither counts nor heals", () => {

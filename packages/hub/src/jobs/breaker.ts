@@ -22,6 +22,8 @@ export type BreakerVerdict = "succeeded" | "failed" | "none";
 export interface Breaker {
   /** Whether an attempt may go there now. Asking changes nothing. */
   allows(nodeId: string, model: string, nowMs: number): boolean;
+  /** The nodes that are out for a model. */
+  excluded(model: string, nowMs: number): ReadonlySet<string>;
   /** An attempt starts: where the node was out, it is the one probe. */
   began(nodeId: string, model: string, nowMs: number): void;
   ended(nodeId: string, model: string, verdict: BreakerVerdict, nowMs: number): void;
@@ -37,7 +39,7 @@ interface Entry {
 }
 
 export function createBreaker(): Breaker {
-  // By model first: of most models, no node is out.
+  // By model first: what is out for a model is asked for each job.
   const byModel = new Map<string, Map<string, Entry>>();
   /** In order of their last failure. */
   const order = new Map<string, readonly [model: string, nodeId: string]>();
@@ -85,6 +87,11 @@ export function createBreaker(): Breaker {
     allows(nodeId, model, nowMs) {
       const entry = entryOf(nodeId, model);
       return !entry || admits(entry, nowMs);
+    },
+    excluded(model, nowMs) {
+      const out = new Set<string>();
+      for (const [nodeId, entry] of byModel.get(model) ?? []) if (!admits(entry, nowMs)) out.add(nodeId);
+      return out;
     },
     began(nodeId, model, nowMs) {
       const entry = entryOf(nodeId, model);

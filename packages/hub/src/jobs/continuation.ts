@@ -85,13 +85,19 @@ export class SaidSoFar implements JobSink {
 }
 
 /** Who may go on with a job's answer: the same model to the last bit, within what is held and not yet owed. */
-export function wishToContinue({ wish, request, triedNodes }: Running, before: Before, digest: string): Wish {
+export function wishToContinue(
+  { wish, request, triedNodes }: Running,
+  before: Before,
+  digest: string,
+  allows: (nodeId: string) => boolean,
+): Wish {
   const left = before.heldMicro - before.chargeMicro;
   return {
     ...wish,
     needs: [...wish.needs, "continuation"],
     digest,
     steering: wish.steering && { ...wish.steering, anyQuantisation: false },
+    allows,
     excluded: new Set(triedNodes),
     affordable: (offer) => capOfRest(quoteFor(request, offer), before) <= left,
   };

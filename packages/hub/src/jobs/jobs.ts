@@ -94,7 +94,7 @@ export function createJobs(options: JobsOptions): Jobs {
     callerSignal.addEventListener("abort", onLeave, { once: true });
     try {
       const asked = wishOf(request, options.isOffered);
-      const wish = { ...asked, allows: (nodeId: string) => attempts.allows(nodeId, asked.model) };
+      const wish = { ...asked, allows: attempts.allowing(asked.model) };
       const waitedSinceMs = nowMs();
       const { priority } = request;
       const waitMs = priority === "batch" ? limits.batchWaitMs : limits.queueWaitMs;

@@ -6,58 +6,94 @@ const hubMigrations = readMigrations(new URL("./migrations/", import.meta.url)).
   name: `hub/${name}`,
   sql,
 }));
+/** What this program knows, in the order in which an empty database gets it. */
+export const ownMigrations: Migration[] = [...ledgerMigrations, ...hubMigrations];
 
-/** Any number, as long as it is the same in every hub. */
-const LOCK_KEY = 7_243_881_902;
+/** Any number, as long as it is the same in every hub. A backup shares this lock, so that the schema stays as it is. */
+export const SCHEMA_LOCK = 7_243_881_902;
+/** How long a hub waits for another that migrates, a backup, or a query that stands in a migration's way. */
+export const SCHEMA_LOCK_WAIT_MS = 60_000;
+const LOCK_NOT_AVAILABLE = "55P03";
 
 /**
- * Brings the database to this program's schema: forward only, each migration in a transaction of its own, all under
- * one lock. Refuses a database that a newer program has changed, or whose applied migrations are not ours.
+ * Brings the database to this program's schema: forward only, all that is missing in one go under one lock, so that
+ * nobody ever sees a part of it and the former program can go on where it fails. Refuses a database that a newer
+ * program has changed, or whose applied migrations are not ours. Returns the names of those it applied.
  */
 export async function migrate(
   pool: pg.Pool,
-  migrations: Migration[] = [...ledgerMigrations, ...hubMigrations],
+  migrations: Migration[] = ownMigrations,
+  waitMs: number = SCHEMA_LOCK_WAIT_MS,
 ): Promise<string[]> {
   const client = await pool.connect();
   try {
-    await client.query("SELECT pg_advisory_lock($1)", [LOCK_KEY]);
-    await client.query(
-      "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, hash text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
-    );
-    const { rows } = await client.query<{ name: string; hash: string }>("SELECT name, hash FROM migrations");
-    const applied = new Map(rows.map(({ name, hash }) => [name, hash]));
-    for (const name of applied.keys()) {
-      if (!migrations.some((migration) => migration.name === name)) {
-        throw new Error(
-          `The database has the migration ${name}, which this program does not know: start a newer program`,
-        );
-      }
-    }
-    const added: string[] = [];
-    for (const { name, sql } of migrations) {
-      const hash = createHash("sha256").update(sql).digest("hex");
-      const known = applied.get(name);
-      if (known !== undefined && known !== hash)
-        throw new Error(`The migration ${name} was changed after it was applied`);
-      if (known !== undefined) continue;
-      await applyOne(client, name, sql, hash);
-      added.push(name);
-    }
-    return added;
-  } finally {
-    await client.query("SELECT pg_advisory_unlock($1)", [LOCK_KEY]).catch(() => {});
+    await client.query("BEGIN");
+    const added = await migrateWithin(client, migrations, waitMs);
+    await client.query("COMMIT");
     client.release();
+    return added;
+  } catch (error) {
+    client.release(true); // its end undoes all of it, and gives the lock back
+    throw error;
   }
 }
 
-async function applyOne(client: pg.PoolClient, name: string, sql: string, hash: string): Promise<void> {
-  await client.query("BEGIN");
-  try {
-    await client.query(sql);
-    await client.query("INSERT INTO migrations (name, hash) VALUES ($1, $2)", [name, hash]);
-    await client.query("COMMIT");
-  } catch (cause) {
-    await client.query("ROLLBACK");
-    throw new Error(`The migration ${name} failed; nothing of it was applied`, { cause });
+/** The same inside a transaction that the caller began and ends; its end gives the lock back. */
+export async function migrateWithin(
+  client: pg.ClientBase,
+  migrations: Migration[],
+  waitMs: number = SCHEMA_LOCK_WAIT_MS,
+): Promise<string[]> {
+  await client.query("SELECT set_config('lock_timeout', $1, true)", [String(waitMs)]);
+  await client.query("SELECT pg_advisory_xact_lock($1)", [SCHEMA_LOCK]).catch((cause: { code?: string }) => {
+    if (cause.code !== LOCK_NOT_AVAILABLE) throw cause;
+    throw new Error(
+      `The database is being migrated by another hub, backed up or restored; waited ${waitMs / 1000} s: start again when that is done`,
+      { cause },
+    );
+  });
+  await client.query(
+    "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, hash text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
+  );
+  const { rows } = await client.query<{ name: string; hash: string }>("SELECT name, hash FROM migrations");
+  checkApplied(rows, migrations);
+  const applied = new Set(rows.map(({ name }) => name));
+  const added = migrations.filter(({ name }) => !applied.has(name));
+  for (const migration of added) await applyOne(client, migration);
+  return added.map(({ name }) => name);
+}
+
+/** Throws, with what to do, where one that was applied elsewhere is not among ours, or is not as ours is. */
+export function checkApplied(applied: { name: string; hash: string }[], migrations: Migration[]): void {
+  const known = new Map(migrations.map(({ name, sql }) => [name, hashOf(sql)]));
+  for (const { name, hash } of applied) {
+    if (!known.has(name)) {
+      throw new Error(
+        `The database has the migration ${name}, which this program does not know: start a newer program, or restore a backup that is older than it`,
+      );
+    }
+    if (known.get(name) !== hash) {
+      throw new Error(
+        `The migration ${name} was changed after it was applied: start the program that applied it, or one that is newer`,
+      );
+    }
   }
 }
+
+async function applyOne(client: pg.ClientBase, { name, sql }: Migration): Promise<void> {
+  try {
+    await client.query(sql);
+    // Not now(), which is the same for all of them: backups tell the order in which they were applied.
+    await client.query("INSERT INTO migrations (name, hash, applied_at) VALUES ($1, $2, clock_timestamp())", [
+      name,
+      hashOf(sql),
+    ]);
+  } catch (cause) {
+    throw new Error(
+      `The migration ${name} failed, and the database is as it was: start the former program again, or mend the cause and start this one`,
+      { cause },
+    );
+  }
+}
+
+const hashOf = (sql: string): string => createHash("sha256").update(sql).digest("hex");

@@ -27,6 +27,10 @@ export async function migrate(
 ): Promise<string[]> {
   const client = await pool.connect();
   try {
+    if (await isUpToDate(client, migrations)) {
+      client.release();
+      return [];
+    }
     await client.query("BEGIN");
     const added = await migrateWithin(client, migrations, waitMs);
     await client.query("COMMIT");
@@ -38,20 +42,22 @@ export async function migrate(
   }
 }
 
+/** Without the lock: a hub that has nothing to change need not wait for a backup. */
+async function isUpToDate(client: pg.ClientBase, migrations: Migration[]): Promise<boolean> {
+  const { rows: there } = await client.query("SELECT to_regclass('migrations') IS NOT NULL AS ok");
+  if (!there[0].ok) return false;
+  const { rows } = await client.query<{ name: string; hash: string }>("SELECT name, hash FROM migrations");
+  checkApplied(rows, migrations);
+  return rows.length === migrations.length;
+}
+
 /** The same inside a transaction that the caller began and ends; its end gives the lock back. */
 export async function migrateWithin(
   client: pg.ClientBase,
   migrations: Migration[],
   waitMs: number = SCHEMA_LOCK_WAIT_MS,
 ): Promise<string[]> {
-  await client.query("SELECT set_config('lock_timeout', $1, true)", [String(waitMs)]);
-  await client.query("SELECT pg_advisory_xact_lock($1)", [SCHEMA_LOCK]).catch((cause: { code?: string }) => {
-    if (cause.code !== LOCK_NOT_AVAILABLE) throw cause;
-    throw new Error(
-      `The database is being migrated by another hub, backed up or restored; waited ${waitMs / 1000} s: start again when that is done`,
-      { cause },
-    );
-  });
+  await lockSchema(client, waitMs);
   await client.query(
     "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, hash text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
   );
@@ -61,6 +67,18 @@ export async function migrateWithin(
   const added = migrations.filter(({ name }) => !applied.has(name));
   for (const migration of added) await applyOne(client, migration);
   return added.map(({ name }) => name);
+}
+
+/** Nobody else migrates, backs up or restores until the transaction that runs has ended. */
+export async function lockSchema(client: pg.ClientBase, waitMs: number = SCHEMA_LOCK_WAIT_MS): Promise<void> {
+  await client.query("SELECT set_config('lock_timeout', $1, true)", [String(waitMs)]);
+  await client.query("SELECT pg_advisory_xact_lock($1)", [SCHEMA_LOCK]).catch((cause: { code?: string }) => {
+    if (cause.code !== LOCK_NOT_AVAILABLE) throw cause;
+    throw new Error(
+      `The database is being migrated by another hub, backed up or restored; waited ${waitMs / 1000} s: start again when that is done`,
+      { cause },
+    );
+  });
 }
 
 /** Throws, with what to do, where one that was applied elsewhere is not among ours, or is not as ours is. */

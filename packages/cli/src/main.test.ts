@@ -3,7 +3,23 @@ import { gfe } from "./testing/gfe.ts";
 
 describe("--help", () => {
   test.concurrent.each<[string, string[]]>([
-    ["", ["hub", "up", "chat", "models", "price", "ledger", "config", "demo", "dev", "--version"]],
+    [
+      "",
+      [
+        "hub",
+        "up",
+        "chat",
+        "models",
+        "price",
+        "ledger",
+        "backup",
+        "restore",
+        "config",
+        "demo",
+        "dev",
+        "--version",
+      ],
+    ],
     ["hub", ["--no-build", "gfe config check", "PORT=9000"]],
     [
       "up",
@@ -31,6 +47,8 @@ describe("--help", () => {
     ],
     ["ledger", ["verify"]],
     ["ledger verify", ["--hub", "--session", "--json", "DATABASE_URL"]],
+    ["backup", ["--to", "--json", "DATABASE_URL", "GFE_DATA_DIR", "secrets", "gfe backup --to /backups"]],
+    ["restore", ["<file>", "--verify", "--into", "--json", "DATABASE_URL", "GFE_DATA_DIR", "exit status 1"]],
     ["config", ["check"]],
     ["config check", ["--json", "exit status 1"]],
     ["demo", ["--stay", "--download"]],

@@ -1,5 +1,6 @@
 /** `gfe`: one program for operators, providers and consumers. Each command is a file in commands/. */
 import { Command } from "commander";
+import { addBackup } from "./commands/backup.ts";
 import { addChat } from "./commands/chat.ts";
 import { addConfig } from "./commands/config.ts";
 import { addDemo } from "./commands/demo.ts";
@@ -7,11 +8,24 @@ import { addDev } from "./commands/dev.ts";
 import { addHub } from "./commands/hub.ts";
 import { addLedger } from "./commands/ledger.ts";
 import { addPrice } from "./commands/price.ts";
+import { addRestore } from "./commands/restore.ts";
 import { addUp } from "./commands/up.ts";
 
 const program = new Command("gfe")
   .description("GPU For Everyone: share GPUs, earn and spend credits for inference")
   .version("0.1.0")
   .showHelpAfterError();
-for (const add of [addHub, addUp, addChat, addPrice, addLedger, addConfig, addDemo, addDev]) add(program);
+for (const add of [
+  addHub,
+  addUp,
+  addChat,
+  addPrice,
+  addLedger,
+  addBackup,
+  addRestore,
+  addConfig,
+  addDemo,
+  addDev,
+])
+  add(program);
 await program.parseAsync();

@@ -1,6 +1,6 @@
-import { createPool, lockDataDir, startEmbeddedPostgres } from "@gfe/hub";
-import { createLedger, type Verdict } from "@gfe/ledger";
+import type { Verdict } from "@gfe/ledger";
 import type { Command } from "commander";
+import { verifyLedger, withDatabase } from "../database.ts";
 import { Failure, reporting } from "../failure.ts";
 import { readConfig } from "./hub.ts";
 
@@ -18,11 +18,13 @@ export function addLedger(program: Command): void {
     .option("--json", "one JSON object")
     .addHelpText(
       "after",
-      "\nWithout --hub the database of GFE_DATA_DIR or DATABASE_URL is read; an embedded one only while its hub is stopped.\n",
+      "\nWithout --hub the database of GFE_DATA_DIR or DATABASE_URL is read, while its hub runs or not.\n",
     )
     .action(
       reporting(async (options: { hub?: string; session?: string; json?: boolean }) => {
-        const verdict = options.hub ? await askHub(options.hub, options.session) : await readDatabase();
+        const verdict = options.hub
+          ? await askHub(options.hub, options.session)
+          : await withDatabase(readConfig(), verifyLedger);
         if (options.json) console.log(JSON.stringify(verdict));
         else
           for (const { name, ok, detail } of verdict.checks)
@@ -44,29 +46,4 @@ async function askHub(url: string, session: string | undefined): Promise<Verdict
   if (!response.ok || !body.checks)
     throw new Failure(`the hub answered ${response.status}: ${body.detail ?? "not as a hub does"}`);
   return body as Verdict;
-}
-
-async function readDatabase(): Promise<Verdict> {
-  const config = readConfig();
-  if (config.databaseUrl !== null) return verify(config.databaseUrl);
-  const unlock = lockDataDir(config.dataDir);
-  try {
-    const postgres = await startEmbeddedPostgres({ dataDir: config.dataDir, log: () => {} });
-    try {
-      return await verify(postgres.url);
-    } finally {
-      await postgres.stop();
-    }
-  } finally {
-    unlock();
-  }
-}
-
-async function verify(url: string): Promise<Verdict> {
-  const pool = createPool(url, () => {});
-  try {
-    return await createLedger({ pool }).verify();
-  } finally {
-    await pool.end();
-  }
 }

@@ -1,6 +1,14 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -70,4 +78,10 @@ test("of several that see the same stale lock, exactly one gets it", async () =>
   } finally {
     for (const { child } of contenders) child.kill("SIGKILL");
   }
+});
+
+test("a directory whose restore was broken off is refused, and not left locked", () => {
+  mkdirSync(join(dir, "restoring"));
+  expect(() => lockDataDir(dir)).toThrow(`A restore into ${dir} was not finished: empty the directory`);
+  expect(readdirSync(dir)).toEqual(["restoring"]);
 });

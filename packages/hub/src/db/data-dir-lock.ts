@@ -2,12 +2,17 @@
  * One hub a data directory. The lock file names a process and when it started, so that a lock whose owner was killed,
  * or whose pid belongs to something else by now, is taken over.
  */
-import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 const TAKEOVER_WAIT_MS = 10;
+/** In a data directory while a backup is being restored into it. */
+export const RESTORING = "restoring";
 
-/** Returns the function that gives the lock back. Throws when another hub is running there. */
+/**
+ * Returns the function that gives the lock back. Throws when another hub is running there, and where a restore was
+ * broken off: a hub would make a new database beside what is there.
+ */
 export function lockDataDir(dataDir: string): () => void {
   const path = join(dataDir, "hub.lock");
   const mine = `${process.pid} ${startedAt(process.pid) ?? ""}\n`;
@@ -20,7 +25,7 @@ export function lockDataDir(dataDir: string): () => void {
       if (held === null) continue;
       if (isRunning(held)) {
         throw new Error(
-          `Another hub (process ${held.split(" ")[0]}) uses the data directory ${dataDir}: stop it, or set GFE_DATA_DIR to another one`,
+          `Another hub or command (process ${held.split(" ")[0]}) uses the data directory ${dataDir}: stop it, or set GFE_DATA_DIR to another one`,
         );
       }
       if (takenOver(path, draft, held)) break;
@@ -28,9 +33,14 @@ export function lockDataDir(dataDir: string): () => void {
   } finally {
     rmSync(draft, { force: true });
   }
-  return () => {
+  const unlock = () => {
     if (read(path) === mine) rmSync(path, { force: true });
   };
+  if (existsSync(join(dataDir, RESTORING))) {
+    unlock();
+    throw new Error(`A restore into ${dataDir} was not finished: empty the directory and restore again`);
+  }
+  return unlock;
 }
 
 /**

@@ -12,6 +12,7 @@ import { type Accounts, createAccounts, type Principal } from "./accounts/accoun
 import { createBilling, userAccount } from "./billing/billing.ts";
 import { budgetOf, createBooks } from "./billing/books.ts";
 import type { Config } from "./config.ts";
+import { lastBackupS } from "./db/backup/last-backup.ts";
 import { lockDataDir } from "./db/data-dir-lock.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "./db/embedded-postgres.ts";
 import { migrate } from "./db/migrate.ts";
@@ -290,6 +291,7 @@ async function serve(
       queued: queue.length,
       settlementBacklog: billing.backlog,
       peers: () => fabric?.peers() ?? 0,
+      lastBackupS: () => lastBackupS(config.dataDir),
     },
   });
   registerAuth(app, accounts, baseUrl);

@@ -223,7 +223,9 @@ describe("a backup of a hub on its embedded database", () => {
 
     const env = { GFE_DATA_DIR: first.dataDir };
     const path = join(home, "embedded.gz");
+    expect(await lastBackupS(first.url)).toBe(0);
     await gfe(["backup", "--to", path], env);
+    expect(Math.abs((await lastBackupS(first.url)) - Date.now() / 1000)).toBeLessThan(60);
     expect((await chat(first.url, key)).status).toBe(200); // it went on
     expect(JSON.parse(await gfe(["ledger", "verify", "--json"], env))).toMatchObject({ ok: true });
     expect(JSON.parse(await gfe(["restore", path, "--verify", "--json"], env))).toMatchObject({ ok: true });
@@ -257,6 +259,11 @@ describe("a backup of a hub on its embedded database", () => {
       headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
       body: JSON.stringify(CHAT),
     });
+
+  async function lastBackupS(url: string): Promise<number> {
+    const metrics = await (await fetch(`${url}/metrics`)).text();
+    return Number(/^gfe_last_backup_timestamp_seconds (\S+)$/m.exec(metrics)?.[1]);
+  }
 
   async function balanceOf(url: string, cookie: string): Promise<bigint> {
     const me = (await (await fetch(`${url}/api/v1/me`, { headers: { cookie } })).json()) as {

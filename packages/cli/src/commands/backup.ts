@@ -1,6 +1,6 @@
 import { existsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { type BackupReport, backup, type Config, HUB_VERSION } from "@gfe/hub";
+import { type BackupReport, backup, type Config, HUB_VERSION, rememberBackup } from "@gfe/hub";
 import type { Command } from "commander";
 import { withDatabase } from "../database.ts";
 import { Failure, reporting } from "../failure.ts";
@@ -39,12 +39,22 @@ Examples:
             signal: stopSignal(),
           }),
         );
-        const warnings = warningsOf(report, config);
+        const warnings = [...warningsOf(report, config), ...remember(report, config)];
         console.log(json ? JSON.stringify({ ...report, warnings }) : describe(report));
         for (const warning of warnings) console.error(`gfe: warning: ${warning}`);
         process.exit(0); // the handlers of signals would keep it
       }),
     );
+}
+
+/** The backup is as good where the data directory may only be read. */
+function remember(report: BackupReport, { dataDir }: Config): string[] {
+  try {
+    rememberBackup(dataDir, report);
+    return [];
+  } catch (error) {
+    return [`the hub will not tell the backup's age: ${(error as Error).message}`];
+  }
 }
 
 function pathOf(to: string, now: Date): string {

@@ -54,6 +54,7 @@ beforeAll(async () => {
     queued: () => 0,
     peers: () => 0,
     settlementBacklog: () => 0,
+    lastBackupS: () => 0,
   };
   registerOps(app, { pool: unused, draining: () => false, gauges });
   registerAuth(app, unused, "http://hub.example");

@@ -20,6 +20,7 @@ export interface OpsDeps {
     queued(): number;
     settlementBacklog(): number;
     peers(): number;
+    lastBackupS(): number;
   };
 }
 
@@ -67,6 +68,11 @@ export function registerOps(app: FastifyInstance, { pool, draining, gauges }: Op
   gauge("gfe_jobs_queued", "Jobs waiting for a slot", gauges.queued);
   gauge("gfe_peers", "Other hubs within reach", gauges.peers);
   gauge("gfe_settlements_waiting", "Settlements not yet durable", gauges.settlementBacklog);
+  gauge(
+    "gfe_last_backup_timestamp_seconds",
+    "When the last backup from this data directory was made; 0 for never",
+    gauges.lastBackupS,
+  );
 
   app.addHook("onResponse", async (request, reply) => {
     requests.observe(

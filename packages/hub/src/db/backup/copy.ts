@@ -3,7 +3,6 @@
  * the messages, and this is a query that handles them.
  * https://www.postgresql.org/docs/17/protocol-flow.html#PROTOCOL-COPY
  */
-import { once } from "node:events";
 import type { Duplex } from "node:stream";
 import type pg from "pg";
 
@@ -108,7 +107,7 @@ class CopyIn extends Copy {
     for await (const block of this.#source) {
       if (this.#failed || stream.destroyed) return;
       connection.sendCopyFromChunk(block);
-      if (stream.writableNeedDrain) await Promise.race([once(stream, "drain"), once(stream, "close")]);
+      if (stream.writableNeedDrain) await drained(stream);
     }
     if (!this.#failed) connection.endCopyFrom();
   }
@@ -116,6 +115,17 @@ class CopyIn extends Copy {
     this.#failed = true;
     super.handleError(error, connection);
   }
+}
+
+/** Resolves when it takes more, or never will. */
+function drained(stream: Duplex): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      stream.off("drain", done).off("close", done);
+      resolve();
+    };
+    stream.on("drain", done).on("close", done);
+  });
 }
 
 /** Runs `COPY … TO STDOUT`; the sink takes one block after the other. Returns the number of rows. */

@@ -66,16 +66,16 @@ function pathOf(to: string, now: Date): string {
   return path;
 }
 
-function describe({ path, bytes, sha256, tables, files }: BackupReport): string {
+function describe({ path, bytes, sha256, tables, files, left_out }: BackupReport): string {
   const rows = tables.reduce((sum, table) => sum + table.rows, 0);
   return `
 ${path}
   ${formatBytes(bytes)}, ${rows.toLocaleString("en")} rows of ${tables.length} tables${files.map((name) => `, ${name}`).join("")}
-  SHA-256 ${sha256}
+  SHA-256 ${sha256}${left_out.length > 0 ? `\n  Left out: the schema ${left_out.join(", ")}, which no migration of the hub makes` : ""}
   It holds secrets: keep it as safe as the hub itself. Try it: gfe restore ${path} --verify`;
 }
 
-function warningsOf({ files, left_out }: BackupReport, { dataDir, secret }: Config): string[] {
+function warningsOf({ files }: BackupReport, { dataDir, secret }: Config): string[] {
   const needed = ["hub-key.json", ...(secret === null ? ["secret"] : [])] as const;
   const missing = needed.filter((name) => !(files as string[]).includes(name));
   return [
@@ -85,6 +85,5 @@ function warningsOf({ files, left_out }: BackupReport, { dataDir, secret }: Conf
         ]
       : []),
     ...(secret === null ? [] : ["GFE_SECRET is in the environment and not in the backup: keep it as well"]),
-    ...(left_out.length > 0 ? [`not in the backup: the schema ${left_out.join(", ")}`] : []),
   ];
 }

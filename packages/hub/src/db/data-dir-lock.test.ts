@@ -85,3 +85,17 @@ test("a directory whose restore was broken off is refused, and not left locked",
   expect(() => lockDataDir(dir)).toThrow(`A restore into ${dir} was not finished: empty the directory`);
   expect(readdirSync(dir)).toEqual(["restoring"]);
 });
+
+test.runIf(process.platform === "linux")("the lock of a process that ended unnoticed is stale", async () => {
+  // The shell becomes a sleep that never asks what became of its child.
+  const parent = spawn("sh", ["-c", "sh -c 'exit 0' & echo $!; exec sleep 60"]);
+  try {
+    const [data] = await once(parent.stdout, "data");
+    const pid = Number(String(data));
+    while (!/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"))) await new Promise(setImmediate);
+    writeFileSync(join(dir, "hub.lock"), `${pid} \n`);
+    lockDataDir(dir)();
+  } finally {
+    parent.kill("SIGKILL");
+  }
+});

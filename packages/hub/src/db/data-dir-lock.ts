@@ -6,6 +6,8 @@ import { existsSync, linkSync, readFileSync, renameSync, rmSync, writeFileSync }
 import { join } from "node:path";
 
 const TAKEOVER_WAIT_MS = 10;
+/** Of /proc/<pid>/stat, counted from its third field. */
+const STARTED = 19;
 /** In a data directory while a backup is being restored into it. */
 export const RESTORING = "restoring";
 
@@ -93,12 +95,16 @@ function isRunning(lock: string): boolean {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
   }
-  const now = startedAt(pid);
-  return now === null || started === "" || now === started;
+  const now = statOf(pid);
+  if (now?.[0] === "Z") return false; // ended; nobody asked how, as in a container without an init process
+  return now === null || started === "" || now[STARTED] === started;
 }
 
 /** Clock ticks from boot to the process's start, where the system tells; null elsewhere. */
-function startedAt(pid: number): string | null {
+const startedAt = (pid: number): string | null => statOf(pid)?.[STARTED] ?? null;
+
+/** Its fields from the third on, its state, where the system tells; null elsewhere. */
+function statOf(pid: number): string[] | null {
   const stat = read(`/proc/${pid}/stat`);
-  return stat?.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? null;
+  return stat === null ? null : stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }

@@ -13,7 +13,8 @@ export const ownMigrations: Migration[] = [...ledgerMigrations, ...hubMigrations
 export const SCHEMA_LOCK = 7_243_881_902;
 /** How long a hub waits for another that migrates, a backup, or a query that stands in a migration's way. */
 export const SCHEMA_LOCK_WAIT_MS = 60_000;
-const LOCK_NOT_AVAILABLE = "55P03";
+/** What PostgreSQL calls a lock that did not come in time. */
+export const LOCK_NOT_AVAILABLE = "55P03";
 
 /**
  * Brings the database to this program's schema: forward only, all that is missing in one go under one lock, so that

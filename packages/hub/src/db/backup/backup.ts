@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import pg from "pg";
-import { SCHEMA_LOCK, SCHEMA_LOCK_WAIT_MS } from "../migrate.ts";
+import { LOCK_NOT_AVAILABLE, SCHEMA_LOCK, SCHEMA_LOCK_WAIT_MS } from "../migrate.ts";
 import {
   listMigrations,
   listOtherSchemas,
@@ -80,9 +80,12 @@ async function openSnapshot(client: pg.Client): Promise<void> {
   for (const name of ["statement_timeout", "idle_in_transaction_session_timeout"])
     await client.query(`SET ${name} = 0`);
   await client.query(`SET lock_timeout = ${SCHEMA_LOCK_WAIT_MS}`);
-  await client.query("SELECT pg_advisory_lock_shared($1)", [SCHEMA_LOCK]).catch((cause: Error) => {
-    throw new Error("The database is being migrated or restored: back it up when that is done", { cause });
-  });
+  await client
+    .query("SELECT pg_advisory_lock_shared($1)", [SCHEMA_LOCK])
+    .catch((cause: { code?: string }) => {
+      if (cause.code !== LOCK_NOT_AVAILABLE) throw cause;
+      throw new Error("The database is being migrated or restored: back it up when that is done", { cause });
+    });
   await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 }
 

@@ -13,7 +13,7 @@ import { z } from "zod";
 
 export const MAGIC = "gfe-backup";
 export const FORMAT = 1;
-/** Of one `rows` record. */
+/** Of what follows one line. */
 export const PIECE_BYTES_MAX = 1024 * 1024;
 /** Of one line of JSON: a manifest names every table and column. */
 export const LINE_BYTES_MAX = 1024 * 1024;
@@ -36,7 +36,11 @@ const manifest = z.object({
   /** Schemas of other programs, which are not in here. */
   left_out: z.array(z.string()),
 });
-const file = z.object({ record: z.literal("file"), name: z.enum(KEPT_FILES), bytes });
+const file = z.object({
+  record: z.literal("file"),
+  name: z.enum(KEPT_FILES),
+  bytes: bytes.max(PIECE_BYTES_MAX),
+});
 const rows = z.object({ record: z.literal("rows"), table: z.string(), bytes: bytes.max(PIECE_BYTES_MAX) });
 const end = z.object({
   record: z.literal("end"),

@@ -228,20 +228,20 @@ describe("a backup of a hub on its embedded database", () => {
     expect(Math.abs((await lastBackupS(first.url)) - Date.now() / 1000)).toBeLessThan(60);
     expect((await chat(first.url, key)).status).toBe(200); // it went on
     expect(JSON.parse(await gfe(["ledger", "verify", "--json"], env))).toMatchObject({ ok: true });
-    expect(JSON.parse(await gfe(["restore", path, "--verify", "--json"], env))).toMatchObject({ ok: true });
     const before = await balanceOf(first.url, cookie);
     await agent.stop();
     await hub.kill("SIGTERM");
 
     const dataDir = `${first.dataDir}-restored`;
-    await gfe(["restore", path, "--into", dataDir], {});
+    const restored = JSON.parse(await gfe(["restore", path, "--verify", "--into", dataDir, "--json"], {}));
+    expect(restored).toMatchObject({ ok: true, target: dataDir });
     await first.start({ ...ENV, GFE_DATA_DIR: dataDir });
     expect(await balanceOf(first.url, cookie)).toBe(before + CREDIT); // the second chat was after the backup
     const again = await joinAgent();
     undo.push(() => again.stop());
     expect((await chat(first.url, key)).status).toBe(200);
     expect(await balanceOf(first.url, cookie)).toBe(before);
-  }, 60_000);
+  }, 90_000);
 
   const CREDIT = 1_000_000n;
   const ENV = { GFE_SIGNUP_CREDITS: "100", GFE_FEE_PERCENT: "5", GFE_DRAIN_MS: "1000" };

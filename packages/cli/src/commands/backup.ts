@@ -75,8 +75,10 @@ ${path}
   It holds secrets: keep it as safe as the hub itself. Try it: gfe restore ${path} --verify`;
 }
 
-function warningsOf({ files }: BackupReport, { dataDir, secret }: Config): string[] {
-  const needed = ["hub-key.json", ...(secret === null ? ["secret"] : [])] as const;
+function warningsOf({ files }: BackupReport, { dataDir, secret, hubKey }: Config): string[] {
+  const given = { GFE_HUB_KEY: hubKey, GFE_SECRET: secret };
+  const inEnvironment = Object.entries(given).flatMap(([name, value]) => (value === null ? [] : [name]));
+  const needed = [...(hubKey === null ? ["hub-key.json"] : []), ...(secret === null ? ["secret"] : [])];
   const missing = needed.filter((name) => !(files as string[]).includes(name));
   return [
     ...(missing.length > 0
@@ -84,6 +86,6 @@ function warningsOf({ files }: BackupReport, { dataDir, secret }: Config): strin
           `${missing.join(" and ")} not in ${dataDir}, so not in the backup: restored without, agents must join and people sign in anew`,
         ]
       : []),
-    ...(secret === null ? [] : ["GFE_SECRET is in the environment and not in the backup: keep it as well"]),
+    ...inEnvironment.map((name) => `${name} is in the environment and not in the backup: keep it as well`),
   ];
 }

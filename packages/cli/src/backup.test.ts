@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { createPool, migrate } from "@gfe/hub";
 import { createTestDatabase } from "@gfe/hub/testing";
@@ -151,7 +152,7 @@ describe("backup", () => {
   async function untilBlocked(): Promise<void> {
     const waiting =
       "SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relname = 'ledger_transfers' AND NOT l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    while ((await pool.query(waiting)).rowCount === 0);
+    while ((await pool.query(waiting)).rowCount === 0) await sleep(20);
   }
 });
 
@@ -223,26 +224,31 @@ describe("restore", () => {
     expect(readdirSync(dir)).toEqual([]);
   });
 
-  test.each<[string, () => string | Buffer, RegExp]>([
-    ["foreign", () => "hello", /^gfe: .*is not a backup of GPU For Everyone$/m],
-    ["cut short", () => readFileSync(file).subarray(0, -9), /^gfe: .*is cut short$/m],
-  ])("of a file that is %s makes no data directory", async (_name, content, words) => {
+  test("of a file that is cut short makes no data directory", async () => {
     const path = join(dir, "bad");
-    writeFileSync(path, content());
+    writeFileSync(path, readFileSync(file).subarray(0, -9));
     const { code, stdout, stderr } = await gfe(["restore", path, "--into", join(dir, "new")]);
-    expect([code, stdout, stderr]).toEqual([1, "", expect.stringMatching(words)]);
+    expect([code, stdout, stderr]).toEqual([
+      1,
+      "",
+      `gfe: ${path} is cut short\n     because: unexpected end of file\n`,
+    ]);
     expect(readdirSync(dir)).toEqual(["bad"]);
   });
 
   test("of books that do not balance says so, with exit status 1", async () => {
+    const other = await createTestDatabase();
     await pool.query("UPDATE ledger_accounts SET posted = posted + 1 WHERE id = 'user:3'");
     try {
       const path = join(dir, "unsound");
       expect((await gfe(["backup", "--to", path], env)).code).toBe(0);
-      const { code, stdout } = await gfe(["restore", path, "--verify", "--json"]);
+      const { code, stdout } = await gfe(["restore", path, "--into", other.url, "--json"], {
+        GFE_DATA_DIR: dir,
+      });
       expect([code, JSON.parse(stdout).ok]).toEqual([1, false]);
     } finally {
       await pool.query("UPDATE ledger_accounts SET posted = posted - 1 WHERE id = 'user:3'");
+      await other.drop();
     }
   });
 });

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { parseConfig } from "../config.ts";
@@ -134,6 +135,7 @@ describe("while another hub migrates", () => {
         "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
       );
       if (rows.length >= count) return rows.map(({ pid }) => pid);
+      await sleep(10);
     }
   }
 });

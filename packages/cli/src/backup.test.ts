@@ -120,6 +120,37 @@ describe("backup", () => {
     expect(readdirSync(dir)).toEqual([]);
   });
 
+  test("where the disk is full says so, and leaves nothing", async () => {
+    await pool.query(
+      "INSERT INTO job_results SELECT n::text, string_agg(md5(random()::text), ''), NULL, now() FROM generate_series(1, 60) n, generate_series(1, 5000) GROUP BY n",
+    );
+    try {
+      const limited = [
+        "-c",
+        `ulimit -f 500; exec "$@"`,
+        "-",
+        process.execPath,
+        MAIN,
+        "backup",
+        "--to",
+        join(dir, "big"),
+      ];
+      const child = spawn("bash", limited, {
+        env: { PATH: process.env.PATH, HOME: "/nonexistent", ...env },
+        stdio: ["ignore", "ignore", "pipe"],
+      });
+      let said = "";
+      child.stderr.on("data", (data) => {
+        said += data;
+      });
+      const [code] = await once(child, "close");
+      expect([code, said]).toEqual([1, expect.stringMatching(/^gfe: .*(EFBIG|ENOSPC)/)]);
+      expect(readdirSync(dir)).toEqual([]);
+    } finally {
+      await pool.query("TRUNCATE job_results");
+    }
+  });
+
   test.each(["SIGKILL", "SIGINT"] as const)(
     "ended by %s in the midst has put nothing at its name",
     async (signal) => {

@@ -36,6 +36,8 @@ export function createBackupWriter(path: string): BackupWriter {
   let fileBytes = 0;
   let tableBytes = 0;
   let failure: Error | null = null;
+  /** A stream that broke calls nobody back whose chunk it was working on. */
+  let tellFailure: (error: Error) => void = () => {};
   const written = pipeline(
     gzip,
     async function* (source: AsyncIterable<Buffer>) {
@@ -49,14 +51,16 @@ export function createBackupWriter(path: string): BackupWriter {
   );
   written.catch((error: Error) => {
     failure = error;
+    tellFailure(error);
   });
 
   async function put(chunk: Buffer): Promise<void> {
     if (failure) throw failure;
     content.update(chunk);
-    await new Promise<void>((resolve, reject) =>
-      gzip.write(chunk, (error) => (error ? reject(error) : resolve())),
-    );
+    await new Promise<void>((resolve, reject) => {
+      tellFailure = reject;
+      gzip.write(chunk, (error) => (error ? reject(failure ?? error) : resolve()));
+    });
   }
   const line = (header: BackupRecord) => Buffer.from(`${JSON.stringify(header)}\n`);
   const begun = put(Buffer.from(`${MAGIC} ${FORMAT}\n`));

@@ -87,12 +87,15 @@ test("a directory whose restore was broken off is refused, and not left locked",
 });
 
 test.runIf(process.platform === "linux")("the lock of a process that ended unnoticed is stale", async () => {
-  // The shell becomes a sleep that never asks what became of its child.
-  const parent = spawn("sh", ["-c", "sh -c 'exit 0' & echo $!; exec sleep 60"]);
+  // The shell becomes a sleep, which never asks what became of its child.
+  const parent = spawn("sh", ["-c", "exec 3<&0; cat <&3 & echo $!; exec sleep 60"]);
   try {
     const [data] = await once(parent.stdout, "data");
     const pid = Number(String(data));
-    while (!/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"))) await new Promise(setImmediate);
+    const pause = () => new Promise(setImmediate);
+    while (readFileSync(`/proc/${parent.pid}/comm`, "utf8") !== "sleep\n") await pause();
+    parent.stdin.end();
+    while (!/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"))) await pause();
     writeFileSync(join(dir, "hub.lock"), `${pid} \n`);
     lockDataDir(dir)();
   } finally {

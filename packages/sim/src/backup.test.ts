@@ -159,7 +159,7 @@ describe("a backup of a hub on an outside database", () => {
     // Between any two tables jobs begin, are answered and settled.
     const { path } = await take("busy", async () => {
       const before = answered;
-      await until(() => answered >= before + 3, "jobs went on");
+      await until(() => answered > before, "jobs went on");
     });
     stop = true;
     await Promise.all(traffic);
@@ -169,7 +169,7 @@ describe("a backup of a hub on an outside database", () => {
     const { rows } = await pool.query("SELECT count(*)::int AS n FROM jobs");
     expect(rows[0].n).toBeGreaterThan(10);
     expect(rows[0].n).toBeLessThan(answered);
-  });
+  }, 60_000);
 
   it("has every row of every table, and a hub that starts on it knows its people, their keys and their money", async () => {
     await agent.stop();
@@ -190,7 +190,7 @@ describe("a backup of a hub on an outside database", () => {
       available_micro: `${available}`,
     });
     await copy.stop();
-  });
+  }, 60_000);
 
   async function startCopy(databaseUrl: string, dataDir: string): Promise<Hub> {
     const parsed = parseConfig({

@@ -6,7 +6,13 @@ export {
   parseConfig,
 } from "./config.ts";
 export { type BackupReport, backup } from "./db/backup/backup.ts";
-export { type Look, type RestoreSteps, restoreDataDir, restoreOutside, restoreScratch } from "./db/backup/data-dir.ts";
+export {
+  type Look,
+  type RestoreSteps,
+  restoreDataDir,
+  restoreOutside,
+  restoreScratch,
+} from "./db/backup/data-dir.ts";
 export { rememberBackup } from "./db/backup/last-backup.ts";
 export { type Inspected, inspectBackup } from "./db/backup/restore.ts";
 export { lockDataDir } from "./db/data-dir-lock.ts";

@@ -62,6 +62,20 @@ describe.skipIf(executable === null)("the dashboard", () => {
     const row = page.getByRole("row", { name: /story/ });
     await row.getByText("scripted").waitFor();
     await row.getByText("1.00 a request").waitFor();
+    await row.getByRole("cell", { name: "new", exact: true }).waitFor(); // nobody knows its node yet
+  });
+
+  it("tells a provider what its node's reputation is made of, and what would raise it", async () => {
+    await signIn(hub, context, provider);
+    await page.goto("/nodes");
+    await page.getByText("attic: what its reputation is made of").click();
+    const model = page.getByRole("article", { name: "Reputation for story" });
+    await model.getByText("everybody begins at 64").waitFor();
+    for (const part of ["Jobs done as asked", "Time connected", "Speed against promise"])
+      await model.getByRole("row", { name: new RegExp(`^${part} \\d+ % \\d+ % of the sum`) }).waitFor();
+    for (const part of ["Disputes", "Checks passed"])
+      await model.getByRole("row", { name: new RegExp(`^${part} \\d+ % multiplies the sum`) }).waitFor();
+    await model.getByText("more jobs to be no newcomer any more").waitFor();
   });
 
   it("takes a person from registering to a paid answer, with its job and ledger rows", async () => {

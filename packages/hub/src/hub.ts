@@ -156,7 +156,11 @@ async function serve(
   for (const userId of await accounts.pendingSignups()) await grantSignup(userId);
 
   const registry = createRegistry();
-  const live = createLive(registry, await jobTotals(pool));
+  const reputation = await createReputation({ pool, registry, nowMs, log });
+  const live = createLive(registry, await jobTotals(pool), ({ node, offer }) => {
+    const { newcomer, score } = reputation.standingOf(node.nodeId, modelKey(offer));
+    return newcomer ? null : score;
+  });
   const app = createServer({
     log,
     bodyLimitBytes: config.bodyLimitBytes,
@@ -193,7 +197,6 @@ async function serve(
       })
     : null;
   const dispatcher = fabric?.dispatcher ?? link;
-  const reputation = await createReputation({ pool, registry, nowMs, log });
   const billing = createBilling({ ledger, now: Date.now, random, log });
   const isOffered = (model: string) => registry.offers(model).length > 0;
   const matcher = createMatcher({

@@ -167,10 +167,12 @@ export const nodeReputationSchema = z.object({
       newcomer: z.boolean(),
       parts: z.array(
         z.object({
-          name: z.enum(["success", "uptime", "speed", "audits"]),
-          /** 0 … 1; its weight in the sum, which the part of the audits multiplies. */
+          name: z.enum(["success", "uptime", "speed", "disputes", "audits"]),
+          /** 0 … 1. */
           value: z.number(),
+          /** In the sum; 1 of what multiplies the sum. */
           weight: z.number(),
+          multiplies: z.boolean(),
           evidence: z.string(),
         }),
       ),
@@ -197,6 +199,8 @@ export const marketModelSchema = z.object({
   /** True where every offer runs on a scripted engine: shown as such. */
   scripted: z.boolean(),
   price_from: priceSchema,
+  /** The highest score of its nodes for it, 0 … 100; null where all are newcomers. */
+  reputation: z.number().nullable(),
 });
 export type MarketModel = z.infer<typeof marketModelSchema>;
 

@@ -10,6 +10,7 @@ import {
   ledgerVerdictSchema,
   marketSnapshotSchema,
   meSchema,
+  nodeReputationSchema,
   nodeSchema,
   type PricePlace,
   type PutPrice,
@@ -74,6 +75,8 @@ export function createClient(options: ClientOptions = {}) {
       json(z.object({ jobs: z.array(jobSchema), next }), "/api/v1/jobs", { query: { ...query } }),
     job: (id: string) => json(jobSchema, at("/api/v1/jobs", id)),
     nodes: async () => (await json(z.object({ nodes: z.array(nodeSchema) }), "/api/v1/nodes")).nodes,
+    /** A node's score for each of its models, its parts, and what would raise it. Of any node, by anybody. */
+    nodeReputation: (id: string) => json(nodeReputationSchema, `${at("/api/v1/nodes", id)}/reputation`),
     /** The prices that the caller set, and its models at the prices in force. */
     prices: () => json(priceListSchema, "/api/v1/prices"),
     /** Sets a whole price for a model, a node, both or, with neither, all that have no other. */

@@ -12,6 +12,7 @@ export {
   type MarketModel,
   type MarketSnapshot,
   type Me,
+  type NodeReputation,
   type NodeView,
   type PriceCapWire,
   type PricedModel,

@@ -185,7 +185,7 @@ describe("a reader that comes back", () => {
 });
 
 test("a reader that left before its stream was opened takes no place", async () => {
-  const live = createLive(createRegistry(), { total: 0, completed: 0, tokens: 0 });
+  const live = createLive(createRegistry(), { total: 0, completed: 0, tokens: 0 }, () => null);
   const reader = { userId: "usr_1", address: "127.0.0.1", lastEventId: undefined, balanceMicro: null };
   const server = createServer((_request, response) => {
     response.once("close", () => {

@@ -7,7 +7,7 @@
 import type { ServerResponse } from "node:http";
 import { GfeError, type LiveEvent, type LiveStats, type MarketModel, randomToken } from "@gfe/protocol";
 import type { JobTotals } from "../jobs/job-queries.ts";
-import { marketModels } from "../market/market-view.ts";
+import { marketModels, type ReputationOf } from "../market/market-view.ts";
 import type { Registry } from "../market/registry.ts";
 
 export const LIVE_LIMITS = {
@@ -70,6 +70,7 @@ export interface Live {
 export function createLive(
   registry: Registry,
   totals: JobTotals,
+  reputationOf: ReputationOf,
   nowMs: () => number = () => performance.now(),
 ): Live {
   const boot = randomToken(6).replaceAll("-", "_");
@@ -81,6 +82,7 @@ export function createLive(
   let tokensPerSecond = 0;
   let modelsChanged = false;
   let lastStats = "";
+  let lastModels = "";
 
   const stats = (): LiveStats => {
     const nodes = [...registry.nodes()];
@@ -156,11 +158,15 @@ export function createLive(
     }
     if (modelsChanged) {
       modelsChanged = false;
-      publish({ type: "models", models: marketModels(registry) }, null);
+      const models = marketModels(registry, reputationOf);
+      const told = JSON.stringify(models);
+      if (told !== lastModels) publish({ type: "models", models }, null);
+      lastModels = told;
     }
   }, LIVE_LIMITS.tickMs);
   const beating = setInterval(() => {
     forgetAbsent();
+    modelsChanged = true; // nobody says when a reputation changes: it is looked at now and then
     for (const reader of readers) write(reader, ": heartbeat\n\n");
   }, LIVE_LIMITS.heartbeatMs);
   ticking.unref();
@@ -184,7 +190,7 @@ export function createLive(
       const gap = missed(lastEventId, userId);
       if (gap) for (const sent of gap) write(reader, sent.text);
       else {
-        const market = { stats: stats(), models: marketModels(registry) };
+        const market = { stats: stats(), models: marketModels(registry, reputationOf) };
         write(reader, encode({ type: "snapshot", market, balance_micro: balanceMicro }, seq));
       }
       readers.add(reader);
@@ -205,7 +211,7 @@ export function createLive(
       totals.tokens += tokens;
     },
     stats,
-    models: () => marketModels(registry),
+    models: () => marketModels(registry, reputationOf),
     close() {
       unsubscribe();
       clearInterval(ticking);

@@ -33,7 +33,7 @@ test("a model is summed up over its nodes: slots that are really free, all capab
   registry.add(nodeOf("c", "bob", [{ quantisation: "Q4_K_M" }]));
   registry.takeSlot(registry.offers("m")[0]!);
   registry.setDraining("c", true);
-  expect(marketModels(registry)).toEqual([
+  expect(marketModels(registry, () => null)).toEqual([
     {
       model: "m",
       nodes: 3,
@@ -45,6 +45,7 @@ test("a model is summed up over its nodes: slots that are really free, all capab
       quantisations: ["Q4_K_M", "Q8_0"],
       scripted: false,
       price_from: cheap,
+      reputation: null,
     },
   ]);
 });
@@ -52,14 +53,23 @@ test("a model is summed up over its nodes: slots that are really free, all capab
 test("a model is marked as scripted where nothing else runs it", () => {
   const registry = createRegistry();
   registry.add(nodeOf("a", "ada", [{}]));
-  expect(marketModels(registry)).toMatchObject([{ scripted: true }]);
+  expect(marketModels(registry, () => null)).toMatchObject([{ scripted: true }]);
+});
+
+test("a model is worth the best of its known nodes, in whole points; newcomers neither raise nor lower it", () => {
+  const registry = createRegistry();
+  for (const id of ["new", "bad", "good"]) registry.add(nodeOf(id, "ada", [{}]));
+  const scores: Record<string, number | null> = { new: null, bad: 12.2, good: 71.6 };
+  expect(marketModels(registry, ({ node }) => scores[node.nodeId]!)).toMatchObject([{ reputation: 72 }]);
+  scores.good = null;
+  expect(marketModels(registry, ({ node }) => scores[node.nodeId]!)).toMatchObject([{ reputation: 12 }]);
 });
 
 test("models are told in the order of their names, and none where nobody offers any", () => {
   const registry = createRegistry();
-  expect(marketModels(registry)).toEqual([]);
+  expect(marketModels(registry, () => null)).toEqual([]);
   registry.add(nodeOf("a", "ada", [{ model: "z" }, { model: "b" }]));
-  expect(marketModels(registry).map(({ model }) => model)).toEqual(["b", "z"]);
+  expect(marketModels(registry, () => null).map(({ model }) => model)).toEqual(["b", "z"]);
 });
 
 test("a node that is away is told as it last was, one that is here as it is now", () => {

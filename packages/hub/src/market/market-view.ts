@@ -2,11 +2,17 @@
 import type { MarketModel, NodeView, PriceWire } from "@gfe/protocol";
 import type { NodeEntry, Offer, Registry } from "./registry.ts";
 
-export function marketModels(registry: Registry): MarketModel[] {
-  return [...registry.models()].sort().map((model) => marketModel(model, registry.offers(model)));
+/** The score of an offer's node for its model, 0 … 100; null of a newcomer, whose score says nothing yet. */
+export type ReputationOf = (offer: Offer) => number | null;
+
+export function marketModels(registry: Registry, reputationOf: ReputationOf): MarketModel[] {
+  return [...registry.models()]
+    .sort()
+    .map((model) => marketModel(model, registry.offers(model), reputationOf));
 }
 
-function marketModel(model: string, offers: readonly Offer[]): MarketModel {
+function marketModel(model: string, offers: readonly Offer[], reputationOf: ReputationOf): MarketModel {
+  const known = offers.flatMap((offer) => reputationOf(offer) ?? []);
   const slots = offers.map(({ node, offer }) => ({
     all: Math.min(offer.slots, node.announcement.slots),
     free: freeSlots({ node, offer }),
@@ -24,6 +30,8 @@ function marketModel(model: string, offers: readonly Offer[]): MarketModel {
     price_from: offers
       .map(({ offer }) => offer.price)
       .reduce((least, price) => (comparePrices(price, least) < 0 ? price : least)),
+    // Whole points: a score drifts all the time, and every change is told to all who look.
+    reputation: known.length === 0 ? null : Math.round(Math.max(...known)),
   };
 }
 

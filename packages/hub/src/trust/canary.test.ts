@@ -34,7 +34,7 @@ function setUp(onStart: (sink: Sink) => void, intervalMs = INTERVAL_MS) {
       standingOf: () => ({
         score: 64,
         newcomer: true,
-        parts: { success: 0.8, uptime: 0.8, speed: 0.8, audits: 0.8 },
+        parts: { success: 0.8, uptime: 0.8, speed: 0.8, disputes: 1, audits: 0.8 },
       }),
     },
   });

@@ -29,6 +29,8 @@ export const reputationFactSchema = z.discriminatedUnion("kind", [
    * log-probabilities will be one more.
    */
   z.object({ kind: z.literal("audit"), pass: z.boolean(), reason: reasonSchema }),
+  /** A consumer disputes an answer that it paid for. `weight`: what that may count, 0 … 1 (disputes.ts). */
+  z.object({ kind: z.literal("disputed"), reason: reasonSchema, weight: z.number().min(0).max(1) }),
   /** A dispute or referee found against the node: until it is closed the score is 0. */
   z.object({ kind: z.literal("dispute"), state: z.enum(["upheld", "closed"]) }),
 ]);

@@ -1,17 +1,25 @@
 /** A standing in words: what each part is made of, and what would raise it. Pure. */
-import { type Counters, HALF_LIFE_MS, NEWCOMER_SUCCESSES, type Parts, type Standing } from "./score.ts";
+import {
+  type Counters,
+  DISPUTED,
+  HALF_LIFE_MS,
+  NEWCOMER_SUCCESSES,
+  type Parts,
+  type Standing,
+} from "./score.ts";
 
 export interface ExplainedPart {
   name: keyof Parts;
   /** 0 … 1. */
   value: number;
-  /** In the sum; the audits' part multiplies it. */
+  /** In the sum; 1 of what multiplies it. */
   weight: number;
+  multiplies: boolean;
   evidence: string;
 }
 
 export const FORMULA =
-  "100 · audits · (0.5 success + 0.2 uptime + 0.3 speed); events halve in weight every 7 days";
+  "100 · audits · disputes · (0.5 success + 0.2 uptime + 0.3 speed); events halve in weight every 7 days";
 
 /** Parts below this are worth a word on how to raise them. */
 const GOOD_ENOUGH = 0.95;
@@ -28,6 +36,11 @@ const reasonWords: Record<string, string> = {
   receipt_disagrees: "a receipt disagrees with the bytes delivered",
   digest_differs: "a receipt names another model than the one announced",
   canary: "a canary prompt failed twice in a row",
+  disputed_empty: "a consumer disputed an answer as empty",
+  disputed_gibberish: "a consumer disputed an answer as gibberish",
+  disputed_wrong_model: "a consumer disputed an answer as another model's",
+  disputed_cut_off: "a consumer disputed an answer as cut off",
+  disputed_other: "a consumer disputed an answer",
 };
 
 export const wordsOf = (reason: string): string => reasonWords[reason] ?? reason.replaceAll("_", " ");
@@ -46,39 +59,54 @@ export function explained(
     .map(([reason, weight]) => ({ reason, words: wordsOf(reason), weight: rounded(weight * factor) }))
     .filter(({ weight }) => weight > 0)
     .sort((a, b) => b.weight - a.weight);
-  const disputed = (model?.disputesOpen ?? 0) + (node?.disputesOpen ?? 0);
+  const upheld = (model?.disputesOpen ?? 0) + (node?.disputesOpen ?? 0);
+  const disputed = rounded((model?.disputed ?? 0) * factor);
+  const worst = reasons.find(({ reason }) => !reason.startsWith(DISPUTED));
   return {
     parts: [
       {
         name: "success",
         value: parts.success,
         weight: 0.5,
+        multiplies: false,
         evidence: `${ofModel("ok")} of ${ofModel("all")} jobs ended as asked`,
       },
       {
         name: "uptime",
         value: parts.uptime,
         weight: 0.2,
+        multiplies: false,
         evidence: uptime === null ? "not watched yet" : `connected ${uptime} % of the time watched`,
       },
       {
         name: "speed",
         value: parts.speed,
         weight: 0.3,
+        multiplies: false,
         evidence: "tokens/s and time to the first token against what was promised, or was usual",
+      },
+      {
+        name: "disputes",
+        value: parts.disputes,
+        weight: 1,
+        multiplies: true,
+        evidence:
+          upheld > 0
+            ? `${upheld} upheld disputes are open`
+            : disputed > 0
+              ? `consumers dispute answers, with a weight of ${disputed} beside ${ofModel("ok")} jobs`
+              : "no consumer disputes an answer",
       },
       {
         name: "audits",
         value: parts.audits,
         weight: 1,
-        evidence:
-          disputed > 0
-            ? `${disputed} upheld disputes are open`
-            : `${ofModel("pass")} checks passed, ${ofModel("fail")} failed`,
+        multiplies: true,
+        evidence: `${ofModel("pass")} checks passed, ${ofModel("fail")} failed`,
       },
     ],
     reasons,
-    raise: raiseOf(parts, newcomer, model, disputed > 0, reasons[0]?.words),
+    raise: raiseOf(parts, newcomer, model, upheld > 0, worst?.words),
   };
 }
 
@@ -86,11 +114,15 @@ function raiseOf(
   parts: Parts,
   newcomer: boolean,
   model: Counters | undefined,
-  disputed: boolean,
+  upheld: boolean,
   worst: string | undefined,
 ): string[] {
   const raise: string[] = [];
-  if (disputed) raise.push("Close the upheld dispute: the score is 0 until then.");
+  if (upheld) raise.push("Close the upheld dispute: the score is 0 until then.");
+  else if (parts.disputes < GOOD_ENOUGH)
+    raise.push(
+      "Answer so that nobody disputes it: disputes fade by half every 7 days, and beside more jobs.",
+    );
   if (newcomer)
     raise.push(
       `Complete ${NEWCOMER_SUCCESSES - (model?.successes ?? 0)} more jobs to be no newcomer any more.`,

@@ -2,14 +2,15 @@
  * Reputation of a node for one model: decayed counters, each event applied in constant time, and the score they give.
  * Pure; the log of events gives the same counters again.
  *
- *   Score = 100 · A · (0.5 S + 0.2 U + 0.3 L), an event of age t weighing w = 2^(−t / 7 d)
+ *   Score = 100 · A · D · (0.5 S + 0.2 U + 0.3 L), an event of age t weighing w = 2^(−t / 7 d)
  *   S = (4 + Σw·ok) / (5 + Σw·all)                    jobs ended as asked
  *   U = (0.8 + connected) / (1 + watched), in days    time connected
  *   L = (4 + W·speed) / (5 + W)                       speed against what was promised, W = Σw of measures
  *       speed = ½ min(1, median(tok/s ÷ promised)) + ½ min(1, 1 / p90(TTFT ÷ promised))
- *   A = (8 + Σw·pass) / (10 + Σw·pass + 20 Σw·fail)   audits; 0 while an upheld dispute is open
+ *   D = (10 + Σw·ok) / (10 + Σw·ok + Σw·disputed)     consumers' disputes, at least ½; 0 while an upheld one is open
+ *   A = (8 + Σw·pass) / (10 + Σw·pass + 20 Σw·fail)   audits
  *
- * S, U, L and A are 0.8 where nothing is known, so that a newcomer begins at 64 and an honest node is above that as
+ * S, U, L and A are 0.8 and D is 1 where nothing is known, so that a newcomer begins at 64 and an honest node is above that as
  * long as anything of its past still counts: a new identity never gains on it. U's and L's priors are ours; the rest is
  * Laplace's as the formulas have it. A promise is compared as it was at the time of the measure: one that is taken back later changes
  * nothing. Where none was announced, what the node was itself so far (28 d) stands for it: then L tells only whether
@@ -26,11 +27,17 @@ export const NEWCOMER_SUCCESSES = 20;
 /** Measures before a node's own past may stand for a promise. */
 export const USUAL_MEASURES_MIN = 10;
 const AUDIT_FAILURE_WEIGHT = 20;
+/** Jobs that a node is taken to have done well before anybody disputes one: what one consumer can do at most is 1 in 11. */
+const DISPUTES_PRIOR = 10;
+/** What nobody has looked into never costs more than half, however many dispute. */
+export const DISPUTES_MIN = 0.5;
 /** Different reasons that one set of counters keeps; more are counted together. */
-const REASONS_MAX = 16;
+const REASONS_MAX = 24;
+/** Before the reason of a consumer's dispute, among the others. */
+export const DISPUTED = "disputed_";
 
 /** Raised when the meaning of stored counters changes: older ones are then made anew from the log. */
-export const COUNTERS_VERSION = 1;
+export const COUNTERS_VERSION = 2;
 
 export interface Counters {
   /** When the decayed values are of. */
@@ -39,6 +46,8 @@ export interface Counters {
   all: number;
   pass: number;
   fail: number;
+  /** Weights of consumers' disputes (disputes.ts). */
+  disputed: number;
   connectedDays: number;
   watchedDays: number;
   /** Measured ÷ promised. */
@@ -60,6 +69,7 @@ export const newCounters = (atMs: number): Counters => ({
   all: 0,
   pass: 0,
   fail: 0,
+  disputed: 0,
   connectedDays: 0,
   watchedDays: 0,
   speed: {},
@@ -98,6 +108,9 @@ export function applyFact(counters: Counters, fact: ReputationFact, atMs: number
       }
       counters.fail += weight;
       return countReason(counters, fact.reason, weight);
+    case "disputed":
+      counters.disputed += weight * fact.weight;
+      return countReason(counters, `${DISPUTED}${fact.reason}`, weight);
     case "dispute":
       counters.disputesOpen = Math.max(0, counters.disputesOpen + (fact.state === "upheld" ? 1 : -1));
       return;
@@ -108,7 +121,7 @@ function ageTo(counters: Counters, atMs: number): void {
   const passedMs = atMs - counters.atMs;
   if (passedMs <= 0) return;
   const factor = decay(passedMs, HALF_LIFE_MS);
-  for (const name of ["ok", "all", "pass", "fail", "connectedDays", "watchedDays"] as const)
+  for (const name of ["ok", "all", "pass", "fail", "disputed", "connectedDays", "watchedDays"] as const)
     counters[name] *= factor;
   scale(counters.speed, factor);
   scale(counters.ttft, factor);
@@ -156,6 +169,7 @@ export interface Parts {
   success: number;
   uptime: number;
   speed: number;
+  disputes: number;
   audits: number;
 }
 
@@ -170,21 +184,26 @@ export interface Standing {
 export function standing(model: Counters | undefined, node: Counters | undefined, atMs: number): Standing {
   const m = decay(atMs - (model?.atMs ?? atMs), HALF_LIFE_MS);
   const n = decay(atMs - (node?.atMs ?? atMs), HALF_LIFE_MS);
-  const { ok = 0, all = 0, pass = 0, fail = 0 } = model ?? {};
+  const { ok = 0, all = 0, pass = 0, fail = 0, disputed = 0 } = model ?? {};
   const { connectedDays = 0, watchedDays = 0 } = node ?? {};
-  const disputed = (model?.disputesOpen ?? 0) + (node?.disputesOpen ?? 0) > 0;
+  const upheld = (model?.disputesOpen ?? 0) + (node?.disputesOpen ?? 0) > 0;
   const parts: Parts = {
     success: (4 + m * ok) / (5 + m * all),
     uptime: (0.8 + n * connectedDays) / (1 + n * watchedDays),
     speed: model ? speedOf(model, m) : 0.8,
-    audits: disputed ? 0 : (8 + m * pass) / (10 + m * pass + AUDIT_FAILURE_WEIGHT * m * fail),
+    disputes: upheld ? 0 : disputesOf(m * ok, m * disputed),
+    audits: (8 + m * pass) / (10 + m * pass + AUDIT_FAILURE_WEIGHT * m * fail),
   };
   return {
-    score: 100 * parts.audits * (0.5 * parts.success + 0.2 * parts.uptime + 0.3 * parts.speed),
+    score:
+      100 * parts.audits * parts.disputes * (0.5 * parts.success + 0.2 * parts.uptime + 0.3 * parts.speed),
     newcomer: (model?.successes ?? 0) < NEWCOMER_SUCCESSES,
     parts,
   };
 }
+
+const disputesOf = (ok: number, disputed: number): number =>
+  Math.max(DISPUTES_MIN, (DISPUTES_PRIOR + ok) / (DISPUTES_PRIOR + ok + disputed));
 
 /** Half of L is of tokens/s, half of the TTFT, each shrunk by what is known of it alone. */
 function speedOf({ speed, ttft }: Counters, factor: number): number {

@@ -28,7 +28,7 @@ export function Landing() {
       <h2 className="text-xl font-semibold">On offer now</h2>
       <Table
         caption="Models on offer"
-        head={["Model", "Nodes", "Free slots", "Context", "Price from"]}
+        head={["Model", "Nodes", "Free slots", "Context", "Reputation", "Price from"]}
         rows={market?.models.map(cells) ?? null}
         empty="No node is online yet. Be the first: the command is below."
       />
@@ -50,6 +50,13 @@ function cells(model: MarketModel) {
     model.nodes,
     `${model.free_slots} of ${model.slots}`,
     model.context_length_max.toLocaleString(),
+    model.reputation === null ? (
+      <span key="reputation" className="text-text-3">
+        new
+      </span>
+    ) : (
+      `${model.reputation} of 100`
+    ),
     priceText(model.price_from),
   ];
 }

@@ -4,6 +4,7 @@ import { type FormEvent, useState } from "react";
 import { client, queryClient, when } from "../client.ts";
 import { SignedIn } from "../parts/account.tsx";
 import { Command, Fault, Field, Figure, Page, Table } from "../parts/parts.tsx";
+import { Reputations } from "../parts/reputation.tsx";
 import { Revoke, Secret } from "../parts/secrets.tsx";
 
 const DAYS = 30;
@@ -24,10 +25,11 @@ function NodeList() {
       <Fault error={error} />
       <Table
         caption="Nodes"
-        head={["Node", "State", "GPU", "Models", "Running", "Last seen"]}
+        head={["Node", "State", "GPU", "Models", "Reputation", "Running", "Last seen"]}
         rows={data?.map(cells) ?? null}
         empty="Waiting for your first machine: the command is below."
       />
+      {data && data.length > 0 && <Reputations nodes={data} />}
       <div className="card space-y-3">
         <h2 className="text-lg font-semibold">Add one</h2>
         <Command text={`npm run gfe -- up --hub ${window.location.origin}`} />
@@ -54,6 +56,7 @@ function cells(node: NodeView) {
     ),
     node.gpus.map((gpu) => gpu.name).join(", ") || "CPU",
     node.models.map(({ model }) => model).join(", ") || "–",
+    node.reputation === undefined ? "–" : Math.round(node.reputation),
     `${node.running} of ${node.slots}`,
     when(node.last_seen_at),
   ];

@@ -62,6 +62,7 @@ describe("anybody", () => {
     const { body } = await get("/api/v1/market");
     expect(marketSnapshotSchema.parse(body)).toEqual(body);
     expect(body.models).toMatchObject([{ model: "m", nodes: 1, providers: 1, slots: 4, free_slots: 4 }]);
+    expect(body.models).toMatchObject([{ reputation: null }]); // all its nodes are newcomers
     expect(JSON.stringify(body)).not.toContain(provider.userId);
   });
 

@@ -102,6 +102,28 @@ describe.skipIf(executable === null)("the dashboard", () => {
     expect(await page.getByTestId("held").textContent()).toBe("0.00");
   });
 
+  it("lets a consumer dispute an answer, and tells its provider", async () => {
+    await signUp(hub, context);
+    await page.goto("/playground");
+    await page.getByLabel("Your message").fill("Hello");
+    await page.getByRole("button", { name: "Send" }).click();
+    await page.getByTestId("cost").waitFor();
+    await page.goto("/jobs");
+    await page.getByRole("button", { name: /^Dispute the job/ }).click();
+    await page.getByLabel("Reason").selectOption("cut_off");
+    await page.getByLabel("Note for the provider").fill("It ends in the middle.");
+    await page.getByRole("button", { name: "Dispute it" }).click();
+    await page.getByRole("row", { name: /✓ completed story .* disputed$/ }).waitFor();
+
+    await signIn(hub, context, provider);
+    await page.goto("/nodes");
+    await page
+      .getByRole("row", { name: /^attic story It was cut off It ends in the middle\. 0\.50/ })
+      .waitFor();
+    await page.getByText("attic: what its reputation is made of").click();
+    await page.getByText("a consumer disputed an answer as cut off").waitFor();
+  });
+
   it("stops an answer half-way, keeps what came and says so", async () => {
     await signUp(hub, context);
     await page.goto("/playground");

@@ -1,5 +1,6 @@
 export * from "./deferred.ts";
 export * from "./deltas.ts";
+export * from "./disputes.ts";
 export * from "./errors.ts";
 export * from "./frames.ts";
 export * from "./ids.ts";

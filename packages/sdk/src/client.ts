@@ -2,8 +2,10 @@
 import {
   agentTokenSchema,
   apiKeySchema,
+  type CreateDispute,
   type CreateKey,
   deviceRequestSchema,
+  disputeSchema,
   type JobState,
   jobSchema,
   ledgerEntrySchema,
@@ -35,6 +37,10 @@ export interface PageQuery {
 
 export interface JobsQuery extends PageQuery {
   state?: JobState;
+  role?: "consumer" | "provider";
+}
+
+export interface DisputesQuery extends PageQuery {
   role?: "consumer" | "provider";
 }
 
@@ -74,6 +80,13 @@ export function createClient(options: ClientOptions = {}) {
     jobs: (query: JobsQuery = {}) =>
       json(z.object({ jobs: z.array(jobSchema), next }), "/api/v1/jobs", { query: { ...query } }),
     job: (id: string) => json(jobSchema, at("/api/v1/jobs", id)),
+    /** Disputes a completed job of the caller's; see the protocol for when that may be. */
+    dispute: async (id: string, body: CreateDispute) => {
+      const path = `${at("/api/v1/jobs", id)}/dispute`;
+      return (await json(z.object({ dispute: disputeSchema }), path, { method: "POST", body })).dispute;
+    },
+    disputes: (query: DisputesQuery = {}) =>
+      json(z.object({ disputes: z.array(disputeSchema), next }), "/api/v1/disputes", { query: { ...query } }),
     nodes: async () => (await json(z.object({ nodes: z.array(nodeSchema) }), "/api/v1/nodes")).nodes,
     /** A node's score for each of its models, its parts, and what would raise it. Of any node, by anybody. */
     nodeReputation: (id: string) => json(nodeReputationSchema, `${at("/api/v1/nodes", id)}/reputation`),

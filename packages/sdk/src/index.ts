@@ -2,6 +2,8 @@ export {
   type AgentToken,
   type ApiKey,
   type DeviceRequest,
+  type Dispute,
+  type DisputeReason,
   formatCredits,
   type Job,
   type JobState,
@@ -26,7 +28,13 @@ export {
 } from "@gfe/protocol";
 export type { Session, SocialSignIn } from "./auth.ts";
 export type { ChatAnswer, ChatDelta, ChatMessage, ChatRequest } from "./chat.ts";
-export { createClient, type JobsQuery, type PageQuery, type SdkClient } from "./client.ts";
+export {
+  createClient,
+  type DisputesQuery,
+  type JobsQuery,
+  type PageQuery,
+  type SdkClient,
+} from "./client.ts";
 export type { ProviderStats } from "./earnings.ts";
 export { SdkError } from "./errors.ts";
 export type { ClientOptions } from "./http.ts";

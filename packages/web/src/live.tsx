@@ -56,7 +56,7 @@ function createRefresher(signal: AbortSignal): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   let due = false;
   const run = () => {
-    for (const name of ["jobs", "ledger", "nodes", "prices", "earnings"])
+    for (const name of ["jobs", "ledger", "nodes", "prices", "earnings", "disputes"])
       void queryClient.invalidateQueries({ queryKey: [name] });
     due = false;
     timer = setTimeout(() => {

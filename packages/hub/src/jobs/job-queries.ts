@@ -7,7 +7,7 @@ const COLUMNS = `j.id, j.state, j.kind, j.model, j.node_id, n.name AS node_name,
   CASE WHEN j.consumer_id = $1 THEN j.cost_micro ELSE coalesce(own.cost_micro, 0) END AS cost_micro,
   CASE WHEN j.consumer_id = $1 THEN j.fee_micro ELSE coalesce(own.fee_micro, 0) END AS fee_micro,
   j.quote, j.priority, j.queued_ms, j.ttft_ms, j.duration_ms, j.error_code, j.created_at, j.ended_at, j.consumer_id,
-  j.provider_id`;
+  j.provider_id, j.digest`;
 const FROM = `FROM jobs j LEFT JOIN nodes n ON n.id = j.node_id LEFT JOIN LATERAL (
   SELECT sum(a.cost_micro) AS cost_micro, sum(a.fee_micro) AS fee_micro
   FROM attempts a WHERE a.job_id = j.id AND a.provider_id = $1 AND j.consumer_id <> $1) own ON true`;
@@ -33,18 +33,29 @@ export async function listJobs(pool: pg.Pool, userId: string, page: JobPage): Pr
   return rows.map(toJob);
 }
 
+export interface SeenJob {
+  job: Job;
+  /** Of who looks. */
+  role: "consumer" | "provider";
+  /** Whose node ended it. */
+  providerId: string | null;
+  /** Of the model that answered; null where its engine told none. */
+  digest: string | null;
+}
+
 /** Null where there is no such job; `forbidden` where it is none of the user's, whose role it otherwise tells. */
 export async function getJob(
   pool: pg.Pool,
   id: string,
   userId: string,
-): Promise<{ job: Job; role: "consumer" | "provider" } | "forbidden" | null> {
+): Promise<SeenJob | "forbidden" | null> {
   const { rows } = await pool.query(`SELECT ${COLUMNS} ${FROM} WHERE j.id = $2`, [userId, id]);
   const row = rows[0];
   if (!row) return null;
-  if (row.consumer_id === userId) return { job: toJob(row), role: "consumer" };
+  const seen = { job: toJob(row), providerId: row.provider_id, digest: row.digest };
+  if (row.consumer_id === userId) return { ...seen, role: "consumer" };
   const isProvider = row.provider_id === userId || BigInt(row.cost_micro) > 0n;
-  return isProvider ? { job: toJob(row), role: "provider" } : "forbidden";
+  return isProvider ? { ...seen, role: "provider" } : "forbidden";
 }
 
 export interface JobTotals {

@@ -97,11 +97,16 @@ export async function recomputeReputation(pool: pg.Pool): Promise<Book> {
   }
 }
 
-/** Deletes a bounded number of events that are past their time, and snapshots that nothing has touched since. */
+/** Deletes a bounded number of events and disputes that are past their time, and snapshots that nothing has touched since. */
 export async function deleteOldReputation(pool: pg.Pool): Promise<void> {
   await pool.query(
     `DELETE FROM reputation_events WHERE id IN (
        SELECT id FROM reputation_events WHERE at < now() - make_interval(days => $1) ORDER BY at LIMIT $2)`,
+    [RETENTION_DAYS, DELETED_AT_ONCE],
+  );
+  await pool.query(
+    `DELETE FROM disputes WHERE job_id IN (
+       SELECT job_id FROM disputes WHERE created_at < now() - make_interval(days => $1) ORDER BY created_at LIMIT $2)`,
     [RETENTION_DAYS, DELETED_AT_ONCE],
   );
   await pool.query("DELETE FROM reputation_snapshots WHERE updated_at < now() - make_interval(days => $1)", [

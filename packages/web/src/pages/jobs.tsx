@@ -1,8 +1,10 @@
 import type { Job, JobState } from "@gfe/sdk";
-import { useInfiniteQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useState } from "react";
 import { client, credits, when } from "../client.ts";
 import { SignedIn } from "../parts/account.tsx";
+import { DisputeForm, isDisputable } from "../parts/disputes.tsx";
 import { Fault, Page, Table } from "../parts/parts.tsx";
 import { priceText } from "../parts/price-text.ts";
 
@@ -37,14 +39,38 @@ function JobList() {
     initialPageParam: "",
     getNextPageParam: ({ next }) => next,
   });
+  const [disputing, setDisputing] = useState<Job | null>(null);
+  const disputes = useQuery({
+    queryKey: ["disputes", "consumer"],
+    queryFn: () => client.disputes({ limit: 200 }),
+    enabled: role === "consumer",
+  });
+  const disputed = new Set(disputes.data?.disputes.map(({ job_id }) => job_id));
+  const action = (job: Job) =>
+    disputed.has(job.id) ? (
+      "disputed"
+    ) : role === "consumer" && isDisputable(job) ? (
+      <button
+        key="dispute"
+        type="button"
+        className="button text-sm"
+        aria-label={`Dispute the job of ${when(job.created_at)}`}
+        onClick={() => setDisputing(job)}
+      >
+        Dispute
+      </button>
+    ) : (
+      ""
+    );
   return (
     <Page title="Jobs">
       <Filters />
-      <Fault error={error} />
+      {disputing && <DisputeForm key={disputing.id} job={disputing} onDone={() => setDisputing(null)} />}
+      <Fault error={error ?? disputes.error} />
       <Table
         caption="Jobs, newest first"
-        head={["State", "Model", "Node", "Tokens in / out", "First token", "Cost", "When"]}
-        rows={data?.pages.flatMap((page) => page.jobs.map(cells)) ?? null}
+        head={["State", "Model", "Node", "Tokens in / out", "First token", "Cost", "When", "Action"]}
+        rows={data?.pages.flatMap((page) => page.jobs.map((job) => [...cells(job), action(job)])) ?? null}
         empty={
           state
             ? `No ${state} jobs.`

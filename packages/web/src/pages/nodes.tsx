@@ -3,6 +3,7 @@ import { useMutation, useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { client, queryClient, when } from "../client.ts";
 import { SignedIn } from "../parts/account.tsx";
+import { ProviderDisputes } from "../parts/disputes.tsx";
 import { Command, Fault, Field, Figure, Page, Table } from "../parts/parts.tsx";
 import { Reputations } from "../parts/reputation.tsx";
 import { Revoke, Secret } from "../parts/secrets.tsx";
@@ -29,7 +30,12 @@ function NodeList() {
         rows={data?.map(cells) ?? null}
         empty="Waiting for your first machine: the command is below."
       />
-      {data && data.length > 0 && <Reputations nodes={data} />}
+      {data && data.length > 0 && (
+        <>
+          <Reputations nodes={data} />
+          <ProviderDisputes nodes={data} />
+        </>
+      )}
       <div className="card space-y-3">
         <h2 className="text-lg font-semibold">Add one</h2>
         <Command text={`npm run gfe -- up --hub ${window.location.origin}`} />

@@ -3,6 +3,7 @@ import type { FastifyInstance } from "fastify";
 import type { RestDeps } from "./common.ts";
 import { registerDeferred } from "./deferred.ts";
 import { registerDevice } from "./device.ts";
+import { registerDisputes } from "./disputes.ts";
 import { registerOwn } from "./own.ts";
 import { registerPrices } from "./prices.ts";
 import { registerPublic } from "./public.ts";
@@ -18,5 +19,6 @@ export function registerRest(app: FastifyInstance, deps: RestDeps): void {
   registerDevice(app, deps);
   registerPrices(app, deps);
   registerDeferred(app, deps);
+  registerDisputes(app, deps);
   registerWebhooks(app, deps);
 }

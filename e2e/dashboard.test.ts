@@ -146,6 +146,7 @@ describe.skipIf(executable === null)("the dashboard", () => {
     expect(await page.getByLabel("Label").inputValue()).toBe("laptop");
     await page.getByLabel("Budget in credits").fill("2.5");
     await page.getByLabel("Pays at most, a request").fill("3");
+    await page.getByLabel("Requests a minute").fill("20");
     await page.getByRole("button", { name: "Make a key" }).click();
 
     const secret = (await page.getByTestId("secret").textContent())!;
@@ -154,7 +155,7 @@ describe.skipIf(executable === null)("the dashboard", () => {
     expect((await me()).status).toBe(200);
     await page.reload();
     await page
-      .getByRole("row", { name: /laptop .* inference, read 0\.00 of 2\.50 3\.00 a request/ })
+      .getByRole("row", { name: /laptop .* inference, read 0\.00 of 2\.50 3\.00 a request 20 requests/ })
       .waitFor();
     expect(await page.getByTestId("secret").count()).toBe(0);
 

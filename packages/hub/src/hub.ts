@@ -31,7 +31,7 @@ import { prepareWhole } from "./http/inference/whole.ts";
 import { registerOllama } from "./http/ollama/routes.ts";
 import { registerOpenApi } from "./http/openapi.ts";
 import { type Metrics, registerOps } from "./http/ops.ts";
-import { createRateLimiter, isLimited } from "./http/rate-limit.ts";
+import { createRateLimiter, limitedBy } from "./http/rate-limit.ts";
 import { registerResponses } from "./http/responses/routes.ts";
 import { createResponseStore, deleteExpiredResponses } from "./http/responses/store.ts";
 import { registerRest } from "./http/rest/rest.ts";
@@ -305,7 +305,8 @@ async function serve(
   const limiter = createRateLimiter(nowMs);
   const inferencePayer = async (request: FastifyRequest) => {
     const principal = await accounts.authenticate(callerOf(request), "inference");
-    if (isLimited(limits)) allow(request, limiter.allowanceOf([{ id: principal.userId, limits }]));
+    const subjects = limitedBy(principal, limits);
+    if (subjects.length > 0) allow(request, limiter.allowanceOf(subjects));
     return payerOf(principal);
   };
   await app.register(async (scope) => {
@@ -330,7 +331,7 @@ async function serve(
     registerOllama(scope, inference);
     registerBatchApi(scope, { payerOf: inferencePayer, pool, deferred });
     registerRest(scope, {
-      ...{ payer: payerOf, deferred, webhooks },
+      ...{ payerOf: inferencePayer, deferred, webhooks },
       accounts,
       books,
       pool,
@@ -347,8 +348,8 @@ async function serve(
       },
     });
     registerForerunner(scope, {
-      authenticate: (request: FastifyRequest, required) => accounts.authenticate(callerOf(request), required),
-      payer: payerOf,
+      authenticate: (request, required) => accounts.authenticate(callerOf(request), required),
+      payerOf: inferencePayer,
       jobs,
       books,
       pool,

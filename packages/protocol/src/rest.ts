@@ -41,6 +41,8 @@ export const apiKeySchema = z.object({
   spent_micro: micro,
   /** The most that it pays: offers above it are not matched. */
   max_price: priceCapSchema.nullable(),
+  /** Inference requests, beside what its account may make. */
+  requests_per_minute: z.int().nullable(),
   expires_at: time.nullable(),
   last_used_at: time.nullable(),
   revoked_at: time.nullable(),
@@ -56,6 +58,7 @@ export const createKeySchema = z.object({
     .nullable()
     .default(null),
   max_price: priceCapSchema.nullable().default(null),
+  requests_per_minute: z.int().min(1).max(1_000_000).nullable().default(null),
   expires_at: time.nullable().default(null),
 });
 export type CreateKey = z.input<typeof createKeySchema>;

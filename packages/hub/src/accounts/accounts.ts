@@ -15,6 +15,8 @@ export interface Principal {
   hasBudget: boolean;
   /** The most that its key pays; null where nothing bounds it. */
   maxPrice: PriceCapWire | null;
+  /** What its key may ask for, beside what its account may; null where nothing bounds it. */
+  requestsPerMinute: number | null;
   /** A session may do everything its user may. */
   scopes: readonly KeyScope[];
   role: "consumer" | "operator";
@@ -119,6 +121,7 @@ export function createAccounts(options: AccountsOptions): Accounts {
       keyId: stored.id,
       hasBudget: stored.budgetMicro !== null,
       maxPrice: stored.maxPrice,
+      requestsPerMinute: stored.requestsPerMinute,
       scopes: stored.scopes,
       role: "consumer",
     };
@@ -129,7 +132,7 @@ export function createAccounts(options: AccountsOptions): Accounts {
     const session = await sessionOf(auth, headers);
     if (!session) throw new GfeError("not_signed_in");
     const role = session.user.role === "operator" ? "operator" : "consumer";
-    const free = { hasBudget: false, maxPrice: null, scopes: ALL_SCOPES };
+    const free = { hasBudget: false, maxPrice: null, requestsPerMinute: null, scopes: ALL_SCOPES };
     return { userId: session.user.id, via: "session", ...free, role };
   }
 

@@ -32,6 +32,8 @@ export interface StoredSecret {
   budgetMicro: bigint | null;
   /** The most that it pays. */
   maxPrice: PriceCapWire | null;
+  /** Of its own, beside its account's; null for none. */
+  requestsPerMinute: number | null;
   expiresAt: Date | null;
   lastUsedAt: Date | null;
   revokedAt: Date | null;
@@ -47,6 +49,7 @@ export interface SecretStore {
       scopes?: KeyScope[];
       budgetMicro?: bigint | null;
       maxPrice?: PriceCapWire | null;
+      requestsPerMinute?: number | null;
       expiresAt?: Date | null;
     },
   ): Promise<{ stored: StoredSecret; secret: string }>;
@@ -85,7 +88,7 @@ export function createSecretStore(kind: SecretKind, pool: pg.Pool, nowMs: () => 
   const columns =
     kind === "api_keys"
       ? "*"
-      : "*, ARRAY[]::text[] AS scopes, NULL::bigint AS budget_micro, NULL::bigint AS max_per_request, NULL::bigint AS max_per_million_input, NULL::bigint AS max_per_million_output, NULL::timestamptz AS expires_at";
+      : "*, ARRAY[]::text[] AS scopes, NULL::bigint AS budget_micro, NULL::bigint AS max_per_request, NULL::bigint AS max_per_million_input, NULL::bigint AS max_per_million_output, NULL::integer AS requests_per_minute, NULL::timestamptz AS expires_at";
 
   async function flushUsed(): Promise<void> {
     if (used.size === 0) return;
@@ -123,18 +126,19 @@ export function createSecretStore(kind: SecretKind, pool: pg.Pool, nowMs: () => 
   }
 
   return {
-    async create(userId, { label, scopes = [], budgetMicro = null, maxPrice = null, expiresAt = null }) {
+    async create(userId, fields) {
+      const { label, scopes = [], budgetMicro = null, maxPrice = null, expiresAt = null } = fields;
       const secret = START[kind] + randomBytes(SECRET_BYTES).toString("base64url");
       const id = newId(kind === "api_keys" ? "key" : "agt");
       const prefix = secret.slice(0, PREFIX_SHOWN);
       const own =
         kind === "api_keys"
-          ? ", scopes, budget_micro, expires_at, max_per_request, max_per_million_input, max_per_million_output"
+          ? ", scopes, budget_micro, expires_at, max_per_request, max_per_million_input, max_per_million_output, requests_per_minute"
           : "";
       const values = [id, userId, digest(secret), prefix, label];
       const { rows } = await pool.query(
         `INSERT INTO ${kind} (id, user_id, hash, prefix, label${own})
-         SELECT $1, $2, $3, $4, $5${own && ", $6, $7, $8, $9, $10, $11"}
+         SELECT $1, $2, $3, $4, $5${own && ", $6, $7, $8, $9, $10, $11, $12"}
          WHERE (SELECT count(*) FROM ${kind} WHERE user_id = $2 AND revoked_at IS NULL) < ${KEYS_PER_USER_MAX}
          RETURNING ${columns}`,
         own
@@ -144,6 +148,7 @@ export function createSecretStore(kind: SecretKind, pool: pg.Pool, nowMs: () => 
               budgetMicro?.toString() ?? null,
               expiresAt,
               ...CAPS.map((part) => maxPrice?.[part] ?? null),
+              fields.requestsPerMinute ?? null,
             ]
           : values,
       );
@@ -223,6 +228,7 @@ function toStored(row: any): StoredSecret {
     scopes: row.scopes,
     budgetMicro: row.budget_micro === null ? null : BigInt(row.budget_micro),
     maxPrice: maxPriceOf(row),
+    requestsPerMinute: row.requests_per_minute,
     expiresAt: row.expires_at,
     lastUsedAt: row.last_used_at,
     revokedAt: row.revoked_at,

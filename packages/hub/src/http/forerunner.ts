@@ -10,9 +10,10 @@ import { z } from "zod";
 import type { Principal } from "../accounts/accounts.ts";
 import type { Books } from "../billing/books.ts";
 import { earnings, getJob, listJobs } from "../jobs/job-queries.ts";
-import type { JobRequest, JobSink, Jobs, Payer } from "../jobs/types.ts";
+import type { JobOutcome, JobRequest, JobSink, Jobs, Payer } from "../jobs/types.ts";
 import type { Live } from "../live/live.ts";
 import type { Registry } from "../market/registry.ts";
+import { takeTokens } from "./inference/allowance.ts";
 import { Gatherer } from "./inference/answer.ts";
 import { chatRequest } from "./inference/requests.ts";
 import { chatBodySchema } from "./inference/schemas.ts";
@@ -24,8 +25,9 @@ export const RESULT_HOURS = 24;
 export const SUBMITTED_MAX = 10_000;
 
 export interface ForerunnerDeps {
-  authenticate(request: FastifyRequest, scope: "inference" | "read"): Promise<Principal>;
-  payer(principal: Principal): Payer;
+  authenticate(request: FastifyRequest, scope: "read"): Promise<Principal>;
+  /** Throws GfeError where the caller may not ask, or asked too often. */
+  payerOf(request: FastifyRequest): Promise<Payer>;
   jobs: Jobs;
   books: Books;
   pool: pg.Pool;
@@ -87,12 +89,17 @@ export function registerForerunner(instance: FastifyInstance, deps: ForerunnerDe
       },
     },
     async (request, reply) => {
-      const principal = await deps.authenticate(request, "inference");
+      const payer = await deps.payerOf(request);
       const { prompt, model } = request.body;
       if (submitted >= SUBMITTED_MAX) throw new GfeError("overloaded", undefined, { retryAfterS: 10 });
       const body = chatBodySchema.parse({ model, messages: [{ role: "user", content: prompt }] });
+      const job = chatRequest(body, payer);
+      const correctTokens = takeTokens(request, job);
       submitted++;
-      const jobId = await submit(deps, chatRequest(body, deps.payer(principal)), prompt, () => submitted--);
+      const jobId = await submit(deps, job, prompt, (outcome) => {
+        submitted--;
+        correctTokens(outcome);
+      });
       return reply.status(201).send({ status: "submitted", job_id: jobId });
     },
   );
@@ -155,11 +162,12 @@ function submit(
   deps: ForerunnerDeps,
   request: JobRequest,
   prompt: string,
-  onEnd: () => void,
+  onEnd: (outcome?: JobOutcome) => void,
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     const gathered = new Gatherer();
     let stored: Promise<unknown> | null = null;
+    let ended: JobOutcome | undefined;
     const started: JobSink["started"] = (info) => {
       gathered.started();
       if (stored) return; // another node took over
@@ -180,6 +188,7 @@ function submit(
     deps.jobs
       .run(request, sink, new AbortController().signal)
       .then(async (outcome) => {
+        ended = outcome;
         await stored;
         if (outcome.error) return;
         const { choices } = gathered.chatAnswer({ id: "", created: 0, model: request.model }, outcome);
@@ -190,7 +199,7 @@ function submit(
         if (stored) deps.logError(error);
         reject(error);
       })
-      .finally(onEnd);
+      .finally(() => onEnd(ended));
   });
 }
 

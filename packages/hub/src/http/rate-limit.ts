@@ -38,8 +38,19 @@ export interface Allowance {
 export const SUBJECTS_MAX = 100_000;
 const MINUTE_MS = 60_000;
 
-export const isLimited = ({ requestsPerMinute, tokensPerMinute }: RateLimits): boolean =>
-  requestsPerMinute > 0 || tokensPerMinute > 0;
+/** Whose limits a caller's requests come under: its account's, and its key's where that has its own. */
+export function limitedBy(
+  caller: { userId: string; keyId?: string; requestsPerMinute: number | null },
+  limits: RateLimits,
+): Subject[] {
+  const subjects: Subject[] = [];
+  if (limits.requestsPerMinute > 0 || limits.tokensPerMinute > 0)
+    subjects.push({ id: caller.userId, limits });
+  const { keyId, requestsPerMinute } = caller;
+  if (keyId !== undefined && requestsPerMinute !== null)
+    subjects.push({ id: keyId, limits: { requestsPerMinute, tokensPerMinute: 0 } });
+  return subjects;
+}
 
 class Bucket {
   readonly perMinute: number;

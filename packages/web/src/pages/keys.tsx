@@ -50,7 +50,17 @@ function KeyList() {
       <Fault error={revoke.error ?? error} />
       <Table
         caption="API keys"
-        head={["Label", "Key", "Scopes", "Budget", "Pays at most", "Expires", "Last used", "Action"]}
+        head={[
+          "Label",
+          "Key",
+          "Scopes",
+          "Budget",
+          "Pays at most",
+          "A minute",
+          "Expires",
+          "Last used",
+          "Action",
+        ]}
         rows={
           data?.map((key) => [
             key.label,
@@ -60,6 +70,7 @@ function KeyList() {
               ? "none"
               : `${credits(key.spent_micro)} of ${credits(key.budget_micro)}`,
             capText(key.max_price),
+            key.requests_per_minute === null ? "any" : `${key.requests_per_minute} requests`,
             when(key.expires_at),
             when(key.last_used_at),
             <Revoke
@@ -95,6 +106,14 @@ function NewKey({ onMade }: { onMade: (secret: string) => Promise<void> }) {
         <Field label="Label" name="label" required maxLength={80} />
         <Field label="Budget in credits (optional)" name="budget" inputMode="decimal" maxLength={20} />
         <Field label="Last day (optional)" name="expiry" type="date" />
+        <Field
+          label="Requests a minute (optional)"
+          name="requests"
+          type="number"
+          min={1}
+          max={1_000_000}
+          step={1}
+        />
         {CAPS.map(([part, what]) => (
           <Field
             key={part}
@@ -145,12 +164,14 @@ function readForm(form: HTMLFormElement) {
   const max_price: PriceCapWire = Object.fromEntries(
     CAPS.map(([part, what]) => [part, amount(part, `What it pays at most, ${what},`)]),
   );
+  const requests = String(fields.get("requests"));
   const day = String(fields.get("expiry"));
   return {
     label: String(fields.get("label")),
     scopes,
     budget_micro: amount("budget", "The budget"),
     max_price,
+    requests_per_minute: requests === "" ? null : Number(requests),
     expires_at: day === "" ? null : new Date(`${day}T23:59:59`).toISOString(),
   };
 }

@@ -23,7 +23,8 @@ export interface RestDeps {
   prices: PriceBook;
   reputation: Reputation;
   publicConfig: PublicConfig;
-  payer(principal: Principal): Payer;
+  /** Who pays for an inference request. Throws GfeError where the caller may not ask, or asked too often. */
+  payerOf(request: FastifyRequest): Promise<Payer>;
   deferred: Deferred;
   /** Whether webhooks may lead to addresses that are not public. */
   webhooks: { allowPrivate: boolean };

@@ -40,7 +40,7 @@ export function registerDeferred(instance: FastifyInstance, deps: RestDeps): voi
       },
     },
     async (request, reply) => {
-      const payer = deps.payer(await who(request, "inference"));
+      const payer = await deps.payerOf(request);
       const { kind, webhook_url, priority } = request.body;
       const body = bodyOf(request.body);
       const { request: checked } = prepareWhole(kind, body, payer, priority); // told now what is wrong, not later

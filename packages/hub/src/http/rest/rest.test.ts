@@ -218,6 +218,8 @@ test("a key can give away no more than it has", async () => {
   expect(await ask(bounded.key, ["inference"])).toMatchObject({ status: 403, body: { code: "forbidden" } });
   const capped = await newKey(hub, operator, ["inference", "manage"], { max_price: { per_request: "1" } });
   expect(await ask(capped.key, ["inference"])).toMatchObject({ status: 403, body: { code: "forbidden" } });
+  const slow = await newKey(hub, operator, ["inference", "manage"], { requests_per_minute: 5 });
+  expect(await ask(slow.key, ["inference"])).toMatchObject({ status: 403, body: { code: "forbidden" } });
 });
 
 test("a scope that is asked for twice is given once, and more than there can be are refused", async () => {
@@ -339,6 +341,7 @@ describe("bad input is refused with the name of the field", () => {
     ["budget_micro", "POST /api/v1/keys", { label: "k", budget_micro: "-1" }],
     ["budget_micro", "POST /api/v1/keys", { label: "k", budget_micro: 5 }],
     ["max_price.per_request", "POST /api/v1/keys", { label: "k", max_price: { per_request: "0.5" } }],
+    ["requests_per_minute", "POST /api/v1/keys", { label: "k", requests_per_minute: 0 }],
     ["max_price", "POST /api/v1/keys", { label: "k", max_price: { prompt: "1" } }],
     ["expires_at", "POST /api/v1/keys", { label: "k", expires_at: "tomorrow" }],
     ["expires_at", "POST /api/v1/keys", { label: "k", expires_at: "2020-01-01T00:00:00Z" }],

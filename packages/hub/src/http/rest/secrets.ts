@@ -48,7 +48,7 @@ export function registerSecrets(instance: FastifyInstance, { accounts, books }: 
     async (request, reply) => {
       const caller = await who(request, "manage");
       const { userId } = caller;
-      const { label, budget_micro, max_price, expires_at } = request.body;
+      const { label, budget_micro, max_price, requests_per_minute, expires_at } = request.body;
       const scopes = [...new Set(request.body.scopes)];
       refuseMoreThanOwn(caller, scopes);
       const expiresAt = expires_at === null ? null : new Date(expires_at);
@@ -60,6 +60,7 @@ export function registerSecrets(instance: FastifyInstance, { accounts, books }: 
         scopes,
         budgetMicro,
         maxPrice: max_price,
+        requestsPerMinute: requests_per_minute,
         expiresAt,
       });
       if (budgetMicro !== null) await books.setBudget(stored.id, budgetMicro);
@@ -127,6 +128,8 @@ function refuseMoreThanOwn(caller: Principal, scopes: readonly KeyScope[]): void
   if (caller.via !== "key") return;
   if (caller.hasBudget) throw new GfeError("forbidden", "A key with a budget cannot make keys");
   if (caller.maxPrice) throw new GfeError("forbidden", "A key with a cap on prices cannot make keys");
+  if (caller.requestsPerMinute !== null)
+    throw new GfeError("forbidden", "A key with a rate limit of its own cannot make keys");
   const beyond = scopes.find((scope) => !caller.scopes.includes(scope));
   if (beyond)
     throw new GfeError("scope_missing", `This key lacks the scope ${beyond} and cannot give it`, {
@@ -141,6 +144,7 @@ function keyWire(key: StoredSecret, spent: bigint) {
     budget_micro: key.budgetMicro?.toString() ?? null,
     spent_micro: spent.toString(),
     max_price: key.maxPrice,
+    requests_per_minute: key.requestsPerMinute,
     expires_at: key.expiresAt?.toISOString() ?? null,
   };
 }

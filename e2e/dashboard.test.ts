@@ -124,6 +124,21 @@ describe.skipIf(executable === null)("the dashboard", () => {
     await page.getByText("a consumer disputed an answer as cut off").waitFor();
   });
 
+  it("lists what was submitted and waits, with its place", async () => {
+    const { userId, cookie } = await hub.signUp();
+    await signIn(hub, context, cookie);
+    await hub.pool.query(
+      `INSERT INTO deferred_jobs (id, user_id, payer, lane, kind, model, priority, body, expires_at, not_before)
+       SELECT 'djob_' || n, $1, '{}', 'account:' || $1, 'chat', 'story', 'batch', '{}', now() + interval '1 day',
+         now() + interval '1 hour' FROM generate_series(1, 2) n`,
+      [userId],
+    );
+    await page.goto("/jobs");
+    await page.getByRole("row", { name: "… queued, place 2 of yours story" }).waitFor();
+    await page.getByLabel("State").selectOption("queued");
+    await page.getByRole("row", { name: "… queued, place 1 of yours story" }).waitFor();
+  });
+
   it("stops an answer half-way, keeps what came and says so", async () => {
     await signUp(hub, context);
     await page.goto("/playground");

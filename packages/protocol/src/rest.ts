@@ -102,7 +102,10 @@ export const quoteSchema = z.object({
 });
 export type QuoteWire = z.infer<typeof quoteSchema>;
 
-/** GET /api/v1/jobs?limit&before&state&role=consumer|provider → {jobs, next}; GET /api/v1/jobs/:id → Job */
+/**
+ * GET /api/v1/jobs?limit&before&state&role=consumer|provider → {jobs, next}, with what was submitted (deferred.ts) and no
+ * job has answered; GET /api/v1/jobs/:id → Job
+ */
 export const jobSchema = z.object({
   id: z.string(),
   state: jobStateSchema,
@@ -116,6 +119,8 @@ export const jobSchema = z.object({
   fee_micro: micro,
   quote: quoteSchema.nullable(),
   priority: prioritySchema,
+  /** Of a submitted one that waits: its place among the caller's own submitted jobs, from 1. */
+  position: z.int().optional(),
   /** How long it waited for a slot; null where that was not kept. */
   queued_ms: z.number().nullable(),
   ttft_ms: z.number().nullable(),

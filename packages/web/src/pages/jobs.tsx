@@ -98,6 +98,7 @@ function cells(job: Job) {
   return [
     <span key="state" className={colour}>
       {mark} {job.state}
+      {job.position === undefined ? "" : `, place ${job.position} of yours`}
       {job.error_code && job.error_code !== job.state ? ` (${job.error_code})` : ""}
     </span>,
     job.model,

@@ -1,11 +1,5 @@
 /** Jobs that are submitted now and fetched later: POST /api/v1/jobs. One job's state is read with all others (own.ts). */
-import {
-  type DeferredJobView,
-  deferredJobSchema,
-  GfeError,
-  type JobState,
-  submitJobSchema,
-} from "@gfe/protocol";
+import { type DeferredJobView, deferredJobSchema, GfeError, submitJobSchema } from "@gfe/protocol";
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
@@ -15,8 +9,8 @@ import {
   addDeferred,
   answerOf,
   type DeferredJob,
-  type DeferredState,
   findDeferred,
+  STATES,
 } from "../../jobs/deferred/store.ts";
 import { getJob } from "../../jobs/job-queries.ts";
 import { newWebhook } from "../../webhooks/webhooks.ts";
@@ -74,7 +68,7 @@ export function registerDeferred(instance: FastifyInstance, deps: RestDeps): voi
       if (job.state === "cancelled") throw new GfeError("conflict", "The job was cancelled");
       const answer = job.state === "completed" ? await answerOf(pool, job.id) : null;
       if (answer === null)
-        throw new GfeError("conflict", `The job is ${stateOf[job.state]}: it has no result yet`, {
+        throw new GfeError("conflict", `The job is ${STATES[job.state]}: it has no result yet`, {
           retryAfterS: 1,
         });
       return reply.header("content-type", "application/json; charset=utf-8").send(answer);
@@ -88,7 +82,7 @@ export function registerDeferred(instance: FastifyInstance, deps: RestDeps): voi
       const { userId } = await who(request, "inference");
       const job = await findDeferred(pool, userId, request.params.id);
       if (!job) throw new GfeError("not_found", "There is no such submitted job");
-      if (job.endedAt !== null) throw new GfeError("conflict", `The job is ${stateOf[job.state]} already`);
+      if (job.endedAt !== null) throw new GfeError("conflict", `The job is ${STATES[job.state]} already`);
       await deferred.cancel(job.id);
       return reply.status(204).send();
     },
@@ -103,16 +97,6 @@ function bodyOf({ kind, body, model, messages }: z.infer<typeof submitJobSchema>
     param: "body",
   });
 }
-
-const stateOf: Record<DeferredState, JobState> = {
-  queued: "queued",
-  running: "running",
-  answered: "running",
-  completed: "completed",
-  failed: "failed",
-  expired: "failed",
-  cancelled: "cancelled",
-};
 
 const NOTHING_YET = {
   ...{ node_id: null, node_name: null, usage: null, quote: null },
@@ -130,7 +114,8 @@ export async function deferredWire(
   const error = job.error && { code: gfeErrorOf(job.error).code, detail: job.error.message };
   return {
     ...(ran && ran !== "forbidden" ? ran.job : NOTHING_YET),
-    ...{ id, kind, model, priority, job_id: jobId, state: stateOf[job.state] },
+    ...{ id, kind, model, priority, job_id: jobId, state: STATES[job.state] },
+    ...(job.position === null ? {} : { position: job.position }),
     ...{ error, error_code: error?.code ?? null },
     created_at: job.createdAt.toISOString(),
     ended_at: endedAt?.toISOString() ?? null,

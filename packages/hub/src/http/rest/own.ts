@@ -13,16 +13,17 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { findDeferred } from "../../jobs/deferred/store.ts";
-import { getJob, listJobs } from "../../jobs/job-queries.ts";
+import { getJob } from "../../jobs/job-queries.ts";
 import { nodeView, type StoredNode } from "../../market/market-view.ts";
 import { ownPrices, priced } from "../../prices/effective.ts";
 import { modelKey } from "../../trust/attempt-facts.ts";
 import { idSchema, pageSchema, type RestDeps, tags, whoOf } from "./common.ts";
 import { deferredWire } from "./deferred.ts";
+import { jobsPage } from "./job-list.ts";
 
 export function registerOwn(
   instance: FastifyInstance,
-  { accounts, books, pool, registry, prices, reputation }: RestDeps,
+  { accounts, books, deferred, pool, registry, prices, reputation }: RestDeps,
 ): void {
   const app = instance.withTypeProvider<ZodTypeProvider>();
   const who = whoOf({ accounts });
@@ -52,7 +53,7 @@ export function registerOwn(
     "/api/v1/jobs",
     {
       schema: {
-        ...tags("jobs", "The caller's jobs, newest first"),
+        ...tags("jobs", "The caller's jobs and what it submitted, newest first"),
         querystring: pageSchema.extend({
           state: jobStateSchema.optional(),
           role: z.enum(["consumer", "provider"]).default("consumer"),
@@ -62,8 +63,7 @@ export function registerOwn(
     },
     async (request) => {
       const { userId } = await who(request, "read");
-      const jobs = await listJobs(pool, userId, request.query);
-      return { jobs, next: jobs.length === request.query.limit ? jobs.at(-1)!.id : null };
+      return jobsPage({ pool, deferred }, userId, request.query);
     },
   );
 
@@ -78,8 +78,8 @@ export function registerOwn(
     },
     async (request) => {
       const { userId } = await who(request, "read");
-      const deferred = await findDeferred(pool, userId, request.params.id);
-      if (deferred) return deferredWire({ pool }, deferred);
+      const submitted = await findDeferred(pool, userId, request.params.id);
+      if (submitted) return deferredWire({ pool }, submitted);
       const owned = await getJob(pool, request.params.id, userId);
       if (!owned) throw new GfeError("not_found", "There is no such job");
       if (owned === "forbidden") throw new GfeError("forbidden", "This job is another account's");

@@ -64,6 +64,8 @@ export interface Deferred {
   nudge(): void;
   /** Ends one that waits, stops one that runs; resolves when it has ended. */
   cancel(id: string): Promise<void>;
+  /** Those that run here as ordinary jobs by now: credit is held for them. */
+  holding(): string[];
   /** Takes nothing new; resolves when nothing of it writes any more. Running jobs are ended by draining `jobs`. */
   stop(): { idle(): Promise<void> };
 }
@@ -211,6 +213,7 @@ export function createDeferred(options: DeferredOptions): Deferred {
       nudge();
     },
     nudge,
+    holding: () => [...running.values()].flatMap(({ job, holds }) => (holds ? [job.id] : [])),
     async cancel(id) {
       // Between looking and acting it may have been taken, or come back: it is looked for where it went.
       for (let looks = 0; looks < CANCEL_LOOKS; looks++) {

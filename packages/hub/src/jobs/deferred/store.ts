@@ -1,5 +1,5 @@
 /** Deferred jobs in the database: how each gets from state to state (db/migrations/0021-deferred-jobs.sql draws it). */
-import { GfeError, newId } from "@gfe/protocol";
+import { GfeError, type JobState, newId } from "@gfe/protocol";
 import type pg from "pg";
 import type { JobKind, Payer, Priority } from "../types.ts";
 
@@ -41,6 +41,8 @@ export interface DeferredJob {
   error: KeptError | null;
   createdAt: Date;
   endedAt: Date | null;
+  /** Of one that waits: its place among its account's own, from 1. */
+  position: number | null;
 }
 
 /** One that this hub has taken and must run. */
@@ -102,10 +104,36 @@ export async function addDeferred(pool: pg.Pool, job: NewDeferredJob): Promise<D
 export async function findDeferred(pool: pg.Pool, userId: string, id: string): Promise<DeferredJob | null> {
   if (!id.startsWith(`${ID_PREFIX}_`)) return null; // other jobs are asked for by the same address
   const { rows } = await pool.query(
-    `SELECT * FROM deferred_jobs WHERE id = $1 AND user_id = $2 AND batch_id IS NULL AND ${KEPT}`,
-    [id, userId],
+    `${PLACES} SELECT d.*, p.position FROM deferred_jobs d LEFT JOIN places p USING (id)
+     WHERE d.id = $2 AND d.user_id = $1 AND d.batch_id IS NULL AND ${KEPT}`,
+    [userId, id],
   );
   return rows[0] ? toDeferred(rows[0]) : null;
+}
+
+export interface UnansweredPage {
+  state?: JobState | undefined;
+  before?: string | undefined;
+  limit: number;
+  /** Those that have become ordinary jobs by now, and are listed as such. */
+  except: readonly string[];
+}
+
+/** What an account submitted and no ordinary job tells of: it waits, or ended before it ran. The newest first. */
+export async function listUnanswered(
+  pool: pg.Pool,
+  userId: string,
+  { state, before, limit, except }: UnansweredPage,
+): Promise<DeferredJob[]> {
+  const states = state && Object.entries(STATES).flatMap(([name, seen]) => (seen === state ? [name] : []));
+  const { rows } = await pool.query(
+    `${PLACES} SELECT d.*, p.position FROM deferred_jobs d LEFT JOIN places p USING (id)
+     WHERE d.user_id = $1 AND d.batch_id IS NULL AND d.job_id IS NULL AND ${KEPT} AND NOT d.id = ANY ($2)
+       AND ($3::text[] IS NULL OR d.state = ANY ($3)) AND ($4::text IS NULL OR d.id < $4)
+     ORDER BY d.id DESC LIMIT $5`,
+    [userId, except, states ?? null, before ?? null, limit],
+  );
+  return rows.map(toDeferred);
 }
 
 /** As JSON; null before it is completed. */
@@ -117,6 +145,21 @@ export async function answerOf(pool: pg.Pool, id: string): Promise<string | null
   return rows[0]?.answer ?? null;
 }
 
+/** How the public sees a state. */
+export const STATES: Record<DeferredState, JobState> = {
+  queued: "queued",
+  running: "running",
+  answered: "running",
+  completed: "completed",
+  failed: "failed",
+  expired: "failed",
+  cancelled: "cancelled",
+};
+
+/** Of the account $1: at most WAITING_MAX rows. */
+const PLACES = `WITH places AS (
+  SELECT id, row_number() OVER (ORDER BY seq)::int AS position FROM deferred_jobs
+  WHERE lane = 'account:' || $1 AND state = 'queued')`;
 const KEPT = `(ended_at IS NULL OR ended_at > now() - interval '${ANSWER_HOURS} hours')`;
 
 export interface ClaimBounds {
@@ -268,5 +311,6 @@ function toDeferred(row: any): DeferredJob {
     error: row.error === null ? null : JSON.parse(row.error),
     createdAt: row.created_at,
     endedAt: row.ended_at,
+    position: row.position ?? null,
   };
 }

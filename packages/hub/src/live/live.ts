@@ -190,6 +190,7 @@ export function createLive(
       const gap = missed(lastEventId, userId);
       if (gap) for (const sent of gap) write(reader, sent.text);
       else {
+        lastModels = ""; // this reader may know of what the others have not been told yet
         const market = { stats: stats(), models: marketModels(registry, reputationOf) };
         write(reader, encode({ type: "snapshot", market, balance_micro: balanceMicro }, seq));
       }

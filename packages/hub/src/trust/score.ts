@@ -11,7 +11,7 @@
  *   A = (8 + Σw·pass) / (10 + Σw·pass + 20 Σw·fail)   audits
  *
  * S, U, L and A are 0.8 and D is 1 where nothing is known, so that a newcomer begins at 64 and an honest node is above that as
- * long as anything of its past still counts: a new identity never gains on it. U's and L's priors are ours; the rest is
+ * long as anything of its past still counts and nobody disputes it: a new identity never gains on it. U's and L's priors are ours; the rest is
  * Laplace's as the formulas have it. A promise is compared as it was at the time of the measure: one that is taken back later changes
  * nothing. Where none was announced, what the node was itself so far (28 d) stands for it: then L tells only whether
  * the node has become slower.
@@ -110,7 +110,7 @@ export function applyFact(counters: Counters, fact: ReputationFact, atMs: number
       return countReason(counters, fact.reason, weight);
     case "disputed":
       counters.disputed += weight * fact.weight;
-      return countReason(counters, `${DISPUTED}${fact.reason}`, weight);
+      return countReason(counters, `${DISPUTED}${fact.reason}`, weight * fact.weight);
     case "dispute":
       counters.disputesOpen = Math.max(0, counters.disputesOpen + (fact.state === "upheld" ? 1 : -1));
       return;

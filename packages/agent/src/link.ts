@@ -17,6 +17,8 @@ import {
   type HubFrame,
   type HubGrant,
   hubFrameSchema,
+  isTooDeep,
+  JSON_DEPTH_MAX,
   LINK_LIMITS,
   type Signer,
 } from "@gfe/protocol";
@@ -68,6 +70,11 @@ export interface Link {
   stop(reason: string): void;
 }
 
+/** Frames that may wait while a welcome is being checked, which takes a moment. */
+const HELD_MAX = 1024;
+/** A frame wraps what a caller said in a few levels of its own. */
+const FRAME_DEPTH_MAX = 2 * JSON_DEPTH_MAX;
+
 type Stage = "greeted" | "proving" | "checking" | "joined" | "closed";
 
 interface Connection extends Outlet {
@@ -78,6 +85,7 @@ interface Connection extends Outlet {
   joinedMs: number;
   /** Frames that came while the welcome was being checked. */
   held: string[];
+  heldLength: number;
   callOffs: Set<() => void>;
   callOffDeadline: () => void;
 }
@@ -144,6 +152,7 @@ export function createLink(options: LinkOptions): Link {
       heardMs: host.nowMs(),
       joinedMs: 0,
       held: [],
+      heldLength: 0,
       callOffs: new Set(),
       callOffDeadline: host.after(RECONNECT_LIMITS.dialMs + LINK_LIMITS.handshakeMs, () =>
         drop(made, "the hub did not finish the handshake in time"),
@@ -161,10 +170,15 @@ export function createLink(options: LinkOptions): Link {
     if (own.stage === "closed") return;
     own.heardMs = host.nowMs();
     if (typeof data !== "string") return void counters.unknownFrames++;
-    if (own.stage === "checking") return void own.held.push(data);
+    if (own.stage === "checking") {
+      own.heldLength += data.length;
+      if (own.held.push(data) > HELD_MAX || own.heldLength > LINK_LIMITS.messageBytes)
+        drop(own, "the hub said too much before its welcome was checked");
+      return;
+    }
     const raw = parseJson(data);
     const parsed = hubFrameSchema.safeParse(raw);
-    if (!parsed.success) {
+    if (!parsed.success || isTooDeep(raw, FRAME_DEPTH_MAX)) {
       if (isUnknownType(raw)) counters.unknownFrames++;
       else counters.malformedFrames++;
       return;

@@ -10,6 +10,11 @@
 import { z } from "zod";
 
 export const DELTA_HEADER_BYTES = 9;
+/**
+ * Deltas in one message. Each becomes a piece of its own at the caller, many times its size, so the bytes of a message
+ * do not bound what it costs. Our agent's messages of 64 KiB hold fewer than half as many.
+ */
+export const DELTAS_PER_MESSAGE_MAX = 16_384;
 export const deltaKind = { text: 1, reasoning: 2, choice: 3, embeddings: 4 } as const;
 export type DeltaKind = (typeof deltaKind)[keyof typeof deltaKind];
 
@@ -46,14 +51,18 @@ export function writeDeltaHeader(
   target[at + 8] = length;
 }
 
-/** Calls `onDelta` for each delta of a message; payloads are views. Returns false when the message is malformed. */
+/**
+ * Calls `onDelta` for each delta of a message; payloads are views. Returns false when the message is malformed, or at
+ * the delta beyond DELTAS_PER_MESSAGE_MAX: those before were handed on.
+ */
 export function decodeDeltas(
   message: Uint8Array,
   onDelta: (kind: DeltaKind, channel: number, payload: Uint8Array) => void,
 ): boolean {
   let at = 0;
+  let count = 0;
   while (at < message.byteLength) {
-    if (message.byteLength - at < DELTA_HEADER_BYTES) return false;
+    if (message.byteLength - at < DELTA_HEADER_BYTES || ++count > DELTAS_PER_MESSAGE_MAX) return false;
     const kind = message[at]!;
     const channel = readU32(message, at + 1);
     const length = readU32(message, at + 5);

@@ -13,6 +13,7 @@
  */
 import { z } from "zod";
 import { announcementSchema } from "./offer.ts";
+import { printable } from "./text.ts";
 import { signedReceiptSchema } from "./usage.ts";
 
 export const PROTOCOL_VERSION = 1;
@@ -119,7 +120,7 @@ export const agentFrameSchema = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("hello"),
     version: z.number().int(),
-    agent_version: z.string().max(40),
+    agent_version: printable(40),
     node_key: key,
     node_nonce: nonce,
     /** Ed25519 over nodeProof(…). */

@@ -1,6 +1,7 @@
 export * from "./deferred.ts";
 export * from "./deltas.ts";
 export * from "./disputes.ts";
+export * from "./depth.ts";
 export * from "./errors.ts";
 export * from "./frames.ts";
 export * from "./ids.ts";

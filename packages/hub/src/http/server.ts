@@ -3,7 +3,7 @@
  * the shape that the path's dialect has for it (dialects.ts). What went wrong inside is logged under the request's id and never
  * told. Neither bodies nor headers are logged.
  */
-import { GfeError, newId } from "@gfe/protocol";
+import { GfeError, isTooDeep, JSON_DEPTH_MAX, newId } from "@gfe/protocol";
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyError,
@@ -56,7 +56,15 @@ export function createServer(options: ServerOptions): FastifyInstance {
     forceCloseConnections: true,
   });
   // Bodies are JSON: text is refused as what it is, not as JSON of a wrong shape.
-  app.removeContentTypeParser("text/plain");
+  app.removeContentTypeParser(["text/plain", "application/json"]);
+  const parseJson = app.getDefaultJsonParser("error", "error");
+  app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) =>
+    parseJson(request, body as string, (error, value) =>
+      isTooDeep(value)
+        ? done(new GfeError("invalid_request", `The body is nested deeper than ${JSON_DEPTH_MAX} levels`))
+        : done(error, value),
+    ),
+  );
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
 

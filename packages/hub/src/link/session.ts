@@ -140,11 +140,12 @@ export class Session {
 
   #onDeltas(bytes: Buffer): void {
     const whole = decodeDeltas(bytes, (kind, channel, payload) => {
+      if (this.#closed) return; // an earlier delta of this message went beyond the bound
       const live = this.#byChannel.get(channel);
       if (live) live.sink.delta(kind, payload);
       else if (channel >= this.#nextChannel) this.#refuse("unknown_channel", "this channel was never opened");
     });
-    if (!whole) this.#refuse("malformed", "a binary frame is malformed");
+    if (!whole && !this.#closed) this.#refuse("malformed", "a binary frame is malformed");
   }
 
   #onControl(bytes: Buffer): void {

@@ -36,6 +36,12 @@ describe("a line of a batch", () => {
     );
   });
 
+  test("nested too deep is a fault of its own: it neither throws nor stands in the way of other batches", () => {
+    const deep = `${"[".repeat(100_000)}${"]".repeat(100_000)}`;
+    const line = `{"custom_id":"a","url":"/v1/embeddings","body":{"model":"m","input":${deep}}}`;
+    expect(parseLine(line, 1, "/v1/embeddings", new Set())).toMatchObject({ code: "invalid_json_line" });
+  });
+
   test("may be told by its custom id: none is taken twice", () => {
     const seen = new Set<string>();
     const line = JSON.stringify({ custom_id: "a", url: "/v1/embeddings", body: {} });

@@ -1,5 +1,5 @@
 /** From a batch's file to its lines. A file with a malformed line runs not at all: half a batch helps nobody. */
-import { newId } from "@gfe/protocol";
+import { isTooDeep, JSON_DEPTH_MAX, newId } from "@gfe/protocol";
 import type pg from "pg";
 import { type BatchEndpoint, type BatchFault, kindOfEndpoint } from "./batches.ts";
 import { FILE_LIMITS, fileLines } from "./files.ts";
@@ -35,6 +35,8 @@ export function parseLine(
     return fault("line_too_long", `A request has at most ${FILE_LIMITS.line} characters`);
   const request = parseJson(text);
   if (!isObject(request)) return fault("invalid_json_line", "This line is not a JSON object");
+  if (isTooDeep(request))
+    return fault("invalid_json_line", `This line is nested deeper than ${JSON_DEPTH_MAX} levels`);
   const { custom_id: customId, method, url, body } = request;
   if (
     typeof customId !== "string" ||

@@ -23,6 +23,7 @@ export interface Config {
   logLevel: "fatal" | "error" | "warn" | "info" | "debug" | "silent";
   bodyLimitBytes: number;
   trustedProxies: string[];
+  connectionsPerAddress: number;
   trustedOrigins: string[];
   queueMax: number;
   queueModelMax: number;
@@ -205,6 +206,13 @@ export const configVariables: Variable[] = [
       ),
   },
   {
+    name: "GFE_CONNECTIONS_PER_ADDRESS",
+    meaning:
+      "Connections that one address may hold at once; trusted proxies, this machine and joined nodes are not counted (0: no limit)",
+    default: "2048",
+    schema: number(0, 1_000_000),
+  },
+  {
     name: "GFE_TRUSTED_ORIGINS",
     meaning: "Origins beside the hub's own, separated by commas, from whose pages people may act",
     default: "",
@@ -342,6 +350,7 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     logLevel: text("GFE_LOG_LEVEL") as Config["logLevel"],
     bodyLimitBytes: integer("GFE_BODY_LIMIT_BYTES"),
     trustedProxies: values.get("GFE_TRUSTED_PROXIES") as string[],
+    connectionsPerAddress: integer("GFE_CONNECTIONS_PER_ADDRESS"),
     trustedOrigins: values.get("GFE_TRUSTED_ORIGINS") as string[],
     queueMax: integer("GFE_QUEUE_MAX"),
     queueModelMax: integer("GFE_QUEUE_MODEL_MAX"),

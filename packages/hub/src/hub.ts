@@ -24,6 +24,7 @@ import { registerAnthropic } from "./http/anthropic/routes.ts";
 import { registerAuth } from "./http/auth-routes.ts";
 import { registerBatchApi } from "./http/batch/batch.ts";
 import { callerOf } from "./http/caller.ts";
+import { LOOPBACK, limitConnections } from "./http/connection-limit.ts";
 import { deleteExpiredResults, registerForerunner } from "./http/forerunner.ts";
 import { allow, sendRateHeaders } from "./http/inference/allowance.ts";
 import { type InferenceDeps, registerInference } from "./http/inference/routes.ts";
@@ -167,6 +168,10 @@ async function serve(
     trustedProxies: config.trustedProxies,
     https: baseUrl.startsWith("https:"),
   });
+  const connections = limitConnections(app.server, {
+    perAddress: config.connectionsPerAddress,
+    exempt: [...config.trustedProxies, ...LOOPBACK],
+  });
   let metrics: Metrics | null = null;
   const prices = createPriceBook({ pool, registry, log });
   const link = createLink({
@@ -175,6 +180,7 @@ async function serve(
     registry,
     signer,
     prices,
+    onJoined: connections.release,
     authenticate: async (token) => {
       const { userId, id } = await accounts.agentTokens.authenticate(token);
       return { userId, tokenId: id };

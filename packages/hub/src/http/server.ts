@@ -23,6 +23,8 @@ export interface ServerOptions {
   trustedProxies: string[];
   /** Whether answers travel over HTTPS: HSTS is sent then. */
   https: boolean;
+  /** For tests that cannot wait. */
+  times?: { headersMs: number; requestMs: number; checkMs: number };
 }
 
 const SECURITY_HEADERS = {
@@ -33,10 +35,21 @@ const SECURITY_HEADERS = {
   "cross-origin-opener-policy": "same-origin",
 };
 
+/** How long a request may take to arrive; who sends it slower than this is cut off. An answer has no such bound. */
+export const REQUEST_TIMES = {
+  /** From the connection, or the request before, to the end of the headers. */
+  headersMs: 15_000,
+  /** To the end of the body: 20 MiB within it are 2.8 Mbit/s. */
+  requestMs: 60_000,
+  /** Between two looks at who is late. */
+  checkMs: 5_000,
+} as const;
+
 /** Client-sent request ids are kept where they look like one. */
 const REQUEST_ID = /^[A-Za-z0-9._-]{8,100}$/;
 
 export function createServer(options: ServerOptions): FastifyInstance {
+  const times = options.times ?? REQUEST_TIMES;
   const app = Fastify({
     loggerInstance: options.log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -50,8 +63,9 @@ export function createServer(options: ServerOptions): FastifyInstance {
     },
     // An address that cannot be decoded reaches no route and no hook.
     frameworkErrors: answerFault,
-    // Streams live long; a connection that sends no request does not.
-    requestTimeout: 60_000,
+    // Streams live long; a connection that sends no request, or one byte of it now and then, does not.
+    http: { headersTimeout: times.headersMs, connectionsCheckingInterval: times.checkMs },
+    requestTimeout: times.requestMs,
     keepAliveTimeout: 75_000,
     forceCloseConnections: true,
   });

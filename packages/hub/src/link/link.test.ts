@@ -151,6 +151,7 @@ describe("the block of addresses that a node connects from", () => {
       prices: { load: async () => {}, priced: (_node, announcement) => announcement },
       authenticate: async () => ({ userId: "owner", tokenId: "token" }),
       trustedProxies,
+      onJoined: () => {},
       onRevoked: () => {},
       nowMs: Date.now,
       onRefused: () => {},

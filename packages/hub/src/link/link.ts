@@ -27,6 +27,7 @@ import type { PriceBook } from "../prices/price-book.ts";
 import { addressBlock, createClientAddress } from "./address-block.ts";
 import { admitNode, saveAnnouncement, touchNode } from "./node-store.ts";
 import { Session } from "./session.ts";
+import { createStrangers } from "./strangers.ts";
 
 /** Sockets of one agent token at once: one machine has one, a restart may overlap. */
 export const SOCKETS_PER_TOKEN_MAX = 64;
@@ -50,6 +51,8 @@ export interface LinkOptions {
   trustedProxies: readonly string[];
   /** Calls back when a token is revoked; its sockets close at once. */
   onRevoked(listener: (tokenId: string) => void): void;
+  /** The node of a connection is proved. */
+  onJoined(socket: Duplex): void;
   nowMs: () => number;
   /** For the counters. */
   onRefused(code: string): void;
@@ -78,6 +81,7 @@ export function createLink(options: LinkOptions): Link {
   /** Keys outlive their socket for a while: receipts of attempts just ended are still checked. */
   const keyOf = new Map<string, string>();
   const byToken = new Map<string, Set<Session>>();
+  const meet = createStrangers();
   const sockets = new WebSocketServer({
     noServer: true,
     maxPayload: LINK_LIMITS.messageBytes,
@@ -91,6 +95,12 @@ export function createLink(options: LinkOptions): Link {
     if (closing) return refuseUpgrade(socket, 503, "Service Unavailable");
     const token = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
     if (token === undefined) return refuseUpgrade(socket, 401, "Unauthorized");
+    const address = addressOf(request) ?? "";
+    const block = addressBlock(address);
+    // In the hub's own network one address may be everybody's: a proxy that nobody named.
+    const known = meet(block === null ? null : address);
+    if (!known) return refuseUpgrade(socket, 429, "Too Many Requests");
+    socket.once("close", known);
     let principal: AgentPrincipal;
     try {
       principal = await options.authenticate(token);
@@ -103,13 +113,18 @@ export function createLink(options: LinkOptions): Link {
     }
     if ((byToken.get(principal.tokenId)?.size ?? 0) >= SOCKETS_PER_TOKEN_MAX)
       return refuseUpgrade(socket, 429, "Too Many Requests");
-    const block = addressBlock(addressOf(request) ?? "");
     sockets.handleUpgrade(request, socket, head, (webSocket) =>
-      greet(webSocket, socket, { ...principal, block }, () => options.authenticate(token)),
+      greet(webSocket, socket, { ...principal, block }, () => options.authenticate(token), known),
     );
   }
 
-  function greet(socket: WebSocket, raw: Duplex, principal: Caller, recheck: () => Promise<unknown>): void {
+  function greet(
+    socket: WebSocket,
+    raw: Duplex,
+    principal: Caller,
+    recheck: () => Promise<unknown>,
+    known: () => void,
+  ): void {
     const nonce = randomToken(32);
     let entry: Joined | null = null;
     const session: Session = new Session(
@@ -122,6 +137,9 @@ export function createLink(options: LinkOptions): Link {
             .then(() => admit(session, principal, nonce, frame))
             .then((admitted) => {
               entry = admitted;
+              if (!admitted) return;
+              known();
+              options.onJoined(raw);
             })
             .catch((error: unknown) => {
               log.warn({ error: String(error) }, "a node could not be admitted");

@@ -40,7 +40,7 @@ export async function call(
     redirect: "manual",
   });
   const text = await response.text();
-  const isJson = text !== "" && /json/.test(response.headers.get("content-type") ?? "");
+  const isJson = text !== "" && /[/+]json/.test(response.headers.get("content-type") ?? "");
   return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text };
 }
 

@@ -1,4 +1,5 @@
 /** Reading what another program says, never more than a bound of it. */
+import { isTooDeep, JSON_DEPTH_MAX } from "@gfe/protocol";
 import type { HttpResponse } from "./host.ts";
 
 export class BodyTooLarge extends Error {
@@ -29,9 +30,14 @@ export async function readJson(response: HttpResponse, limitBytes: number): Prom
   return parseJson(await readText(response, limitBytes));
 }
 
+/** What others say wraps what a caller said in a few levels of its own. */
+const DEPTH_MAX = 2 * JSON_DEPTH_MAX;
+
+/** Undefined where it is no JSON, or nested beyond reason. */
 export function parseJson(text: string): unknown {
   try {
-    return JSON.parse(text);
+    const value: unknown = JSON.parse(text);
+    return isTooDeep(value, DEPTH_MAX) ? undefined : value;
   } catch {
     return undefined;
   }

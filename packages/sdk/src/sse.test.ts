@@ -78,4 +78,49 @@ describe("readEvents", () => {
     await expect(gather(readEvents(endless))).rejects.toThrow("no end");
     expect(sent).toBeLessThan(25);
   });
+
+  it("refuses an event of endless empty lines instead of gathering them", async () => {
+    const part = encoder.encode("data:\n".repeat(1024 * 1024));
+    let sent = 0;
+    const endless = new ReadableStream<Uint8Array>({
+      pull(controller) {
+        if (++sent > 40) return controller.close();
+        controller.enqueue(part);
+      },
+    });
+    await expect(gather(readEvents(endless))).rejects.toThrow("no end");
+  });
+
+  it("reads any bytes whatever, in any pieces, as the same events, and throws at none", async () => {
+    const line = fc.constantFrom(
+      ...[
+        "data: a",
+        "data:",
+        "data",
+        "id: 7",
+        "id: \0",
+        "event: x",
+        ": c",
+        "retry: 1",
+        "",
+        "",
+        "\ufeffdata: b",
+        "🙂",
+      ],
+    );
+    const stream = fc.oneof(
+      fc
+        .array(fc.tuple(line, fc.constantFrom("\n", "\r\n", "\r")), { maxLength: 20 })
+        .map((lines) => encoder.encode(lines.flat().join(""))),
+      fc.uint8Array({ maxLength: 200 }),
+    );
+    await fc.assert(
+      fc.asyncProperty(stream, fc.array(fc.nat(200), { maxLength: 10 }), async (bytes, at) => {
+        const edges = [0, ...at.filter((edge) => edge < bytes.length).sort((a, b) => a - b), bytes.length];
+        const parts = edges.slice(1).map((end, i) => bytes.slice(edges[i], end));
+        expect(await read(parts)).toEqual(await read([bytes]));
+      }),
+      { numRuns: 300 },
+    );
+  });
 });

@@ -13,6 +13,9 @@ export interface ServerSentEvent {
 /** Characters of one event, or of one line; more is refused rather than gathered without end. */
 const EVENT_MAX = 16 * 1024 * 1024;
 
+/** What keeping a line costs beside its characters, in characters: an event of empty lines is bounded too. */
+const LINE_COST = 16;
+
 /** Yields event by event; `onActivity` hears every chunk, comments too. An event without its blank line is dropped. */
 export async function* readEvents(
   body: ReadableStream<Uint8Array>,
@@ -58,7 +61,7 @@ class EventGatherer {
     const value = colon === -1 ? "" : line.slice(colon + 1).replace(/^ /, "");
     if (field === "data") {
       this.#data.push(value);
-      this.size += value.length;
+      this.size += value.length + LINE_COST;
     } else if (field === "event") this.#event = value;
     else if (field === "id" && !value.includes("\0")) this.#id = value;
     return null;

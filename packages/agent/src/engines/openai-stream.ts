@@ -65,7 +65,9 @@ function createAnswer(sink: EngineSink) {
 
   function takeChoice(choice: Choice): void {
     const index =
-      typeof choice.index === "number" && choice.index > 0 && choice.index < CHOICES_MAX ? choice.index : 0;
+      Number.isInteger(choice.index) && Number(choice.index) > 0 && Number(choice.index) < CHOICES_MAX
+        ? Number(choice.index)
+        : 0;
     const said = choice.delta ?? choice.message;
     const content = textOf(said?.content ?? choice.text);
     const reasoning = textOf(said?.reasoning_content ?? said?.reasoning);

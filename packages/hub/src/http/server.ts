@@ -15,6 +15,7 @@ import Fastify, {
 import { serializerCompiler, validatorCompiler } from "fastify-type-provider-zod";
 import { dialectOf, gfe } from "./dialects.ts";
 import { rememberMethods } from "./methods.ts";
+import { ANSWER_HEADERS, PAGE_HEADERS } from "./security-headers.ts";
 
 export interface ServerOptions {
   log: FastifyBaseLogger;
@@ -26,14 +27,6 @@ export interface ServerOptions {
   /** For tests that cannot wait. */
   times?: { headersMs: number; requestMs: number; checkMs: number };
 }
-
-const SECURITY_HEADERS = {
-  "content-security-policy":
-    "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
-  "x-content-type-options": "nosniff",
-  "referrer-policy": "strict-origin-when-cross-origin",
-  "cross-origin-opener-policy": "same-origin",
-};
 
 /** How long a request may take to arrive; who sends it slower than this is cut off. An answer has no such bound. */
 export const REQUEST_TIMES = {
@@ -50,6 +43,11 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{8,100}$/;
 
 export function createServer(options: ServerOptions): FastifyInstance {
   const times = options.times ?? REQUEST_TIMES;
+  const protect = (request: FastifyRequest, reply: FastifyReply): void => {
+    reply.header("x-request-id", request.id);
+    reply.headers(dialectOf(request.url) === gfe ? PAGE_HEADERS : ANSWER_HEADERS);
+    if (options.https) reply.header("strict-transport-security", "max-age=31536000");
+  };
   const app = Fastify({
     loggerInstance: options.log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -62,7 +60,10 @@ export function createServer(options: ServerOptions): FastifyInstance {
       return typeof sent === "string" && REQUEST_ID.test(sent) ? sent : newId("req");
     },
     // An address that cannot be decoded reaches no route and no hook.
-    frameworkErrors: answerFault,
+    frameworkErrors(error, request, reply) {
+      protect(request, reply);
+      answerFault(error, request, reply);
+    },
     // Streams live long; a connection that sends no request, or one byte of it now and then, does not.
     http: { headersTimeout: times.headersMs, connectionsCheckingInterval: times.checkMs },
     requestTimeout: times.requestMs,
@@ -82,12 +83,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
 
-  app.addHook("onRequest", async (request, reply) => {
-    reply.header("x-request-id", request.id);
-    if (dialectOf(request.url) !== gfe) return;
-    reply.headers(SECURITY_HEADERS);
-    if (options.https) reply.header("strict-transport-security", "max-age=31536000");
-  });
+  app.addHook("onRequest", async (request, reply) => protect(request, reply));
 
   app.setErrorHandler(answerFault);
   rememberMethods(app);

@@ -10,6 +10,7 @@ import {
   nodeProof,
   PROTOCOL_VERSION,
   randomToken,
+  type Signer,
 } from "@gfe/protocol";
 import type { Pool } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -45,9 +46,9 @@ interface Raw {
 }
 
 /** A socket that has its challenge and has said nothing. */
-async function dial(): Promise<Raw> {
+async function dial(secret = token): Promise<Raw> {
   const url = new URL(LINK_PATH, hub.url.replace(/^http/, "ws"));
-  const socket = new WebSocket(url, { headers: { authorization: `Bearer ${token}` } });
+  const socket = new WebSocket(url, { headers: { authorization: `Bearer ${secret}` } });
   sockets.push(socket);
   const frames: HubFrame[] = [];
   socket.on("message", (data) => void frames.push(JSON.parse(String(data))));
@@ -56,7 +57,7 @@ async function dial(): Promise<Raw> {
     for (;;) {
       const found = frames.find((frame) => frame.type === type);
       if (found) return frames.splice(frames.indexOf(found), 1)[0]!;
-      await new Promise((resolve) => socket.once("message", resolve));
+      await new Promise((resolve, reject) => socket.once("message", resolve).once("error", reject));
     }
   };
   const challenge = (await next("challenge")) as Raw["challenge"];
@@ -215,4 +216,60 @@ test("frames of a type that only a newer agent knows are ignored, as the contrac
   raw.send({ type: "attempt.failed", attempt: "att_none", code: "busy", message: "" });
   const answered = await raw.next("refused");
   expect(answered).toMatchObject({ code: "unknown_attempt" });
+});
+
+describe("a stolen node key", () => {
+  /** A socket of somebody's that proves a given key. */
+  async function joinWith(secret: string, signer: Signer, name: string): Promise<Raw> {
+    const raw = await dial(secret);
+    const keys = { node_key: signer.publicKey, node_nonce: randomToken(32) };
+    const proof = await signer.sign(
+      nodeProof({ hub_key: raw.challenge.hub_key, nonce: raw.challenge.nonce, ...keys }),
+    );
+    const announcement = announcementOf(name, { model: name });
+    raw.send({
+      type: "hello",
+      version: PROTOCOL_VERSION,
+      agent_version: "raw",
+      ...keys,
+      proof,
+      announcement,
+    });
+    return raw;
+  }
+
+  test("opens nothing with another account's token: the node stays its owner's, and online", async () => {
+    const signer = await createSigner(await generateKeyPair());
+    const own = await joinWith(token, signer, "owned");
+    await own.next("welcome");
+    const thief = (await newAgentToken(hub, await hub.signUp())).secret;
+    expect(await (await joinWith(thief, signer, "stolen")).closed).toBe(CLOSE.proofRefused);
+    expect(await modelsOnOffer()).toEqual(["owned"]);
+    expect(own.socket.readyState).toBe(WebSocket.OPEN);
+    own.socket.close();
+    await expect.poll(modelsOnOffer).toEqual([]);
+  });
+
+  test("with its account's token makes one node of the two: the older socket is told, which its owner sees", async () => {
+    const signer = await createSigner(await generateKeyPair());
+    const first = await joinWith(token, signer, "first");
+    await first.next("welcome");
+    const second = await joinWith(token, signer, "second");
+    await second.next("welcome");
+    expect(await first.closed).toBe(CLOSE.replaced);
+    expect(await modelsOnOffer()).toEqual(["second"]);
+    second.socket.close();
+    await expect.poll(modelsOnOffer).toEqual([]);
+  });
+
+  test("is of no use once the token beside it is revoked: its sockets close, and none opens", async () => {
+    const stolen = await newAgentToken(hub, owner);
+    const signer = await createSigner(await generateKeyPair());
+    const raw = await joinWith(stolen.secret, signer, "revoked");
+    await raw.next("welcome");
+    await call(hub, `DELETE /api/v1/agent-tokens/${stolen.id}`, { cookie: owner.cookie });
+    expect(await raw.closed).toBe(CLOSE.revoked);
+    await expect(dial(stolen.secret)).rejects.toThrow("401");
+    expect(await modelsOnOffer()).toEqual([]);
+  });
 });

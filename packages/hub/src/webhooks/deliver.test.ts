@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { migrate } from "../db/migrate.ts";
 import { createTestDatabase } from "../testing/database.ts";
 import { createDeliverer, type Deliverer, RETRY_MS } from "./deliver.ts";
-import { ANSWER_BYTES_MAX, send } from "./send.ts";
+import { ANSWER_BYTES_MAX, send, signatureOf } from "./send.ts";
 import { addWebhook, newWebhook } from "./webhooks.ts";
 
 interface Received {
@@ -99,6 +99,26 @@ describe("a delivery", () => {
     });
     expect(() => new Verifier(secret).verify(`${body} `, headers as Record<string, string>)).toThrow();
     await until(async () => (await waiting()).length === 0);
+  });
+
+  test("that is forged, changed, another's or replayed is not believed by the receiver's own library", async () => {
+    const { secret } = await hook();
+    const other = newWebhook(url, ["job.completed"], true);
+    const nowS = Math.floor(Date.now() / 1000);
+    const message = { id: "whd_1", url, secret, payload: '{"type":"job.completed"}' };
+    const verify = (changes: Partial<typeof message>, signedAtS = nowS, shownAtS = signedAtS) =>
+      new Verifier(secret).verify((changes.payload ?? message.payload).toString(), {
+        "webhook-id": changes.id ?? message.id,
+        "webhook-timestamp": String(shownAtS),
+        "webhook-signature": signatureOf({ ...message, secret: changes.secret ?? secret }, signedAtS),
+      });
+    expect(verify({})).toEqual({ type: "job.completed" });
+    expect(() => verify({ payload: '{"type":"job.failed"}' })).toThrow();
+    expect(() => verify({ id: "whd_2" })).toThrow(); // receivers tell repeats by the id: it is signed too
+    expect(() => verify({ secret: other.secret })).toThrow();
+    expect(() => verify({}, nowS - 600)).toThrow(/too old/i);
+    expect(() => verify({}, nowS - 600, nowS)).toThrow();
+    expect(() => verify({}, nowS + 600)).toThrow(/too new/i);
   });
 
   test("goes to those only who asked for the event", async () => {

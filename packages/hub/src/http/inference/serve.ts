@@ -7,6 +7,7 @@ import type { ServerResponse } from "node:http";
 import { GfeError } from "@gfe/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { JobOutcome, JobRequest, JobSink, Jobs } from "../../jobs/types.ts";
+import { ANSWER_HEADERS } from "../security-headers.ts";
 import { rateHeaders, takeTokens } from "./allowance.ts";
 import { Gatherer } from "./answer.ts";
 import { withPriority } from "./priority.ts";
@@ -104,6 +105,7 @@ function sendError(
     "content-type": "application/json; charset=utf-8",
     "content-length": Buffer.byteLength(body),
     "x-request-id": request.id,
+    ...ANSWER_HEADERS,
     ...rateHeaders(request),
     ...(error.retryAfterS === undefined ? {} : { "retry-after": String(error.retryAfterS) }),
   });

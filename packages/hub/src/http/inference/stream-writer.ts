@@ -9,6 +9,7 @@
 import type { ServerResponse } from "node:http";
 import { GfeError } from "@gfe/protocol";
 import type { FlowControl, JobStart } from "../../jobs/types.ts";
+import { ANSWER_HEADERS } from "../security-headers.ts";
 
 export const FIRST_BYTE_MS = 10_000;
 export const KEEP_ALIVE_MS = 15_000;
@@ -108,6 +109,7 @@ export class StreamWriter implements FlowControl {
     if (this.#response.headersSent) return;
     this.#response.writeHead(200, {
       ...this.#headers,
+      ...ANSWER_HEADERS,
       "cache-control": "no-cache, no-transform",
       "x-accel-buffering": "no",
     });

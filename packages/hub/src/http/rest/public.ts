@@ -46,6 +46,9 @@ export function registerPublic(
       const principal = await accounts.authenticateIfAny(callerOf(request), "read");
       const balance = principal ? (await books.balance(principal.userId)).available.toString() : null;
       const lastEventId = request.headers["last-event-id"];
+      // The stream writes past the framework, which has what every answer carries.
+      for (const [name, value] of Object.entries(reply.getHeaders()))
+        if (value !== undefined) reply.raw.setHeader(name, value);
       live.open(reply.raw, {
         userId: principal?.userId ?? null,
         address: request.ip,

@@ -330,3 +330,31 @@ test("log-in's own routes answer whatever comes with no fault of ours", async ()
       expect(status, `${path} ${body.slice(0, 60)}`).toBeLessThan(500);
     }
 });
+
+test("an image at an address is refused in every dialect: neither hub nor node fetches anything", async () => {
+  for (const url of ["http://169.254.169.254/latest", "https://example.org/cat.png", "file:///etc/passwd"]) {
+    const image = { type: "image_url", image_url: { url } };
+    const bodies: [string, object][] = [
+      ["/v1/chat/completions", { model: "m", messages: [{ role: "user", content: [image] }] }],
+      [
+        "/v1/messages",
+        {
+          model: "m",
+          max_tokens: 9,
+          messages: [{ role: "user", content: [{ type: "image", source: { type: "url", url } }] }],
+        },
+      ],
+      [
+        "/v1/responses",
+        { model: "m", input: [{ role: "user", content: [{ type: "input_image", image_url: url }] }] },
+      ],
+      ["/api/chat", { model: "m", messages: [{ role: "user", content: "x", images: [url] }] }],
+      ["/api/generate", { model: "m", prompt: "x", images: [url] }],
+    ];
+    for (const [path, body] of bodies) {
+      const answer = await call(hub, `POST ${path}`, { key }, body);
+      expect(answer.status, `${path} ${url} ${JSON.stringify(answer.body)}`).toBe(400);
+      expectInDialect(answer, path, body);
+    }
+  }
+});

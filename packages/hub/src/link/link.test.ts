@@ -20,6 +20,7 @@ import { call, newAgentToken, newKey, type Person } from "../testing/test-api.ts
 import { startTestHub, type TestHub } from "../testing/test-hub.ts";
 import { announcementOf, joinNode } from "../testing/test-node.ts";
 import { createLink } from "./link.ts";
+import { STRANGERS_PER_ADDRESS_MAX } from "./strangers.ts";
 
 let hub: TestHub;
 let owner: Person;
@@ -138,41 +139,42 @@ test("a socket is one node: what it says it is after hello leaves nothing behind
   await expect.poll(modelsOnOffer, { timeout: 3_000 }).toEqual([]);
 });
 
-describe("the block of addresses that a node connects from", () => {
-  /** A link alone, on no database. */
-  async function linkTrusting(trustedProxies: string[]) {
-    const registry = createRegistry();
-    const server = createServer();
-    const query = async (_text: string, [id, owner_id]: string[]) => ({ rows: [{ id, owner_id }] });
-    const link = createLink({
-      server,
-      pool: { query } as unknown as Pool,
-      registry,
-      signer: await createSigner(await generateKeyPair()),
-      prices: { load: async () => {}, priced: (_node, announcement) => announcement },
-      authenticate: async () => ({ userId: "owner", tokenId: "token" }),
-      trustedProxies,
-      onJoined: () => {},
-      onRevoked: () => {},
-      nowMs: Date.now,
-      onRefused: () => {},
-      log: { info() {}, warn() {} },
-    });
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const { port } = server.address() as AddressInfo;
-    return {
-      async blockOf(forwardedFor: string) {
-        const headers = { "x-forwarded-for": forwardedFor };
-        const node = await joinNode(`http://127.0.0.1:${port}`, "any", { headers });
-        return registry.get(node.nodeId)!.addressBlock;
-      },
-      async end() {
-        await link.close();
-        await new Promise((resolve) => server.close(resolve));
-      },
-    };
-  }
+/** A link alone, on no database. */
+async function linkTrusting(trustedProxies: string[]) {
+  const registry = createRegistry();
+  const server = createServer();
+  const query = async (_text: string, [id, owner_id]: string[]) => ({ rows: [{ id, owner_id }] });
+  const link = createLink({
+    server,
+    pool: { query } as unknown as Pool,
+    registry,
+    signer: await createSigner(await generateKeyPair()),
+    prices: { load: async () => {}, priced: (_node, announcement) => announcement },
+    authenticate: async (tokenId) => ({ userId: "owner", tokenId }),
+    trustedProxies,
+    onJoined: () => {},
+    onRevoked: () => {},
+    nowMs: Date.now,
+    onRefused: () => {},
+    log: { info() {}, warn() {} },
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  return {
+    port,
+    async blockOf(forwardedFor: string) {
+      const headers = { "x-forwarded-for": forwardedFor };
+      const node = await joinNode(`http://127.0.0.1:${port}`, "any", { headers });
+      return registry.get(node.nodeId)!.addressBlock;
+    },
+    async end() {
+      await link.close();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
 
+describe("the block of addresses that a node connects from", () => {
   test("is none on this machine, and what a trusted proxy says of those beyond it", async () => {
     for (const [trusted, block] of [
       [[], undefined],
@@ -272,4 +274,26 @@ describe("a stolen node key", () => {
     await expect(dial(stolen.secret)).rejects.toThrow("401");
     expect(await modelsOnOffer()).toEqual([]);
   });
+});
+
+test("of one address no more sockets are greeted than may be strangers, and of another all the same", async () => {
+  const link = await linkTrusting(["127.0.0.0/8"]);
+  const knock = (address: string) =>
+    new Promise<string>((resolve) => {
+      const url = new URL(LINK_PATH, `ws://127.0.0.1:${link.port}`);
+      const headers = { authorization: `Bearer ${randomToken(8)}`, "x-forwarded-for": address };
+      const socket = new WebSocket(url, { headers });
+      sockets.push(socket);
+      socket.on("error", (error) => resolve(error.message));
+      socket.once("message", () => resolve("greeted"));
+    });
+  const answers = await Promise.all(
+    Array.from({ length: 2 * STRANGERS_PER_ADDRESS_MAX }, () => knock("203.0.113.1")),
+  );
+  expect(answers.filter((answer) => answer === "greeted")).toHaveLength(STRANGERS_PER_ADDRESS_MAX);
+  expect(answers.filter((answer) => answer.includes("429"))).toHaveLength(STRANGERS_PER_ADDRESS_MAX);
+  expect(await knock("203.0.113.2")).toBe("greeted");
+  for (const socket of sockets.splice(0)) socket.terminate();
+  await expect.poll(() => knock("203.0.113.1")).toBe("greeted");
+  await link.end();
 });

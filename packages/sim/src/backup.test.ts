@@ -43,7 +43,8 @@ async function fill(world: World, consumer: Person, provider: Person): Promise<v
     expect([path, answer.status < 300, answer.body]).toEqual([path, true, answer.body]);
     return answer.body;
   };
-  await ok("POST", "/v1/chat/completions", { as: consumer, body: CHAT });
+  const { x_gfe } = await ok("POST", "/v1/chat/completions", { as: consumer, body: CHAT });
+  await ok("POST", `/api/v1/jobs/${x_gfe.job_id}/dispute`, { as: consumer, body: { reason: "gibberish" } });
   await ok("POST", "/v1/responses", { as: consumer, body: { model: "m", input: "hello" } });
   await ok("POST", "/api/v1/keys", {
     session: consumer,

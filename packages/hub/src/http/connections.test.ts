@@ -105,7 +105,7 @@ describe("a slow-loris is cut off", () => {
     expect(await ended).toMatch(/a.*b/s);
   });
 
-  test("by a server as it is started, in times that leave an honest upload its minute", async () => {
+  test("by a server as it is started, in times that leave an honest upload its minutes", async () => {
     await serve();
     const { server } = apps[0]!;
     const { headersMs, requestMs } = REQUEST_TIMES;

@@ -191,10 +191,11 @@ async function serve(
     onRefused: (code) => metrics?.frameRefused(code),
     log,
   });
+  const limiter = createRateLimiter(nowMs, { shared: config.redisUrl !== null });
   const bus = config.redisUrl && (await connectRedisBus({ url: config.redisUrl, self: newId("peer"), log }));
   const fabric = bus
     ? joinFabric({
-        ...{ bus, registry, local: link, nowMs },
+        ...{ bus, registry, local: link, usage: limiter, nowMs },
         onJob: tellOwners,
         onCounts({ started, completed, tokens }) {
           live.tokens(tokens);
@@ -308,7 +309,6 @@ async function serve(
     requestsPerMinute: config.rateRequestsPerMinute,
     tokensPerMinute: config.rateTokensPerMinute,
   };
-  const limiter = createRateLimiter(nowMs);
   const inferencePayer = async (request: FastifyRequest) => {
     const principal = await accounts.authenticate(callerOf(request), "inference");
     const subjects = limitedBy(principal, limits);

@@ -121,6 +121,26 @@ describe.skipIf(withoutRedis)("two hubs", () => {
     leave.abort();
   });
 
+  it("the requests that a key may make in a minute are those of both together", async () => {
+    await joinOther();
+    const { body } = await world.call("POST", "/api/v1/keys", {
+      session: consumer,
+      body: { label: "slow", requests_per_minute: 4 },
+    });
+    const headers = { authorization: `Bearer ${body.secret}`, "content-type": "application/json" };
+    const post = (url: string, path: string) =>
+      fetch(`${url}${path}`, { method: "POST", headers, body: JSON.stringify(request()) });
+    const askAt = async (url: string) => (await post(url, "/v1/chat/completions")).status;
+    const leftAt = async (url: string) =>
+      Number((await post(url, "/api/v1/match/explain")).headers.get("x-ratelimit-remaining-requests"));
+    expect(await askAt(other.url)).toBe(200);
+    for (let i = 0; i < 2; i++) expect(await askAt(world.hub.url)).toBe(200);
+    await until(async () => (await leftAt(other.url)) === 1, "the other hub has heard of it");
+    expect([await askAt(other.url), await askAt(other.url)]).toEqual([200, 429]);
+    await until(async () => (await leftAt(world.hub.url)) === 0, "and so has this one");
+    expect(await askAt(world.hub.url)).toBe(429);
+  });
+
   it("slots are never taken twice, however many ask at both hubs at once, and each has its turn", async () => {
     let running = 0;
     let most = 0;

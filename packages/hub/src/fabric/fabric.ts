@@ -6,6 +6,7 @@ import { createNews, type News, type NewsListeners } from "./news.ts";
 import { createPeers, type PeersOptions } from "./peers.ts";
 import { createPresence } from "./presence.ts";
 import { createRelay } from "./relay.ts";
+import { type SharedUsage, shareUsage } from "./usage.ts";
 
 export interface Fabric {
   /** To nodes, wherever their sockets are. */
@@ -24,14 +25,18 @@ export interface FabricOptions extends Omit<PeersOptions, "bus">, NewsListeners 
   registry: Registry;
   /** To the nodes that are connected here. */
   local: Dispatcher;
+  /** What the rate limits of this hub count. */
+  usage: SharedUsage;
 }
 
-export function joinFabric({ bus, registry, local, onJob, onCounts, ...times }: FabricOptions): Fabric {
+export function joinFabric(options: FabricOptions): Fabric {
+  const { bus, registry, local, usage, onJob, onCounts, ...times } = options;
   const peers = createPeers({ bus, ...times });
   // Before the relay: a hub's nodes are off the registry before its attempts fail over.
   const presence = createPresence({ peers, registry, nodeKey: local.nodeKey });
   const dispatcher = createRelay({ peers, registry, local, presence });
   const news = createNews(peers, { onJob, onCounts });
+  const stopSharing = shareUsage(peers, usage);
   peers.start();
   return {
     dispatcher,
@@ -49,6 +54,7 @@ export function joinFabric({ bus, registry, local, onJob, onCounts, ...times }: 
     },
     async close() {
       news.close();
+      stopSharing();
       await peers.close();
     },
   };

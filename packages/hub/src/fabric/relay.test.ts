@@ -6,6 +6,7 @@ import { createRegistry, type NodeEntry, type Registry } from "../market/registr
 import type { Bus } from "./bus.ts";
 import { type Fabric, joinFabric } from "./fabric.ts";
 import { createLocalNetwork, type LocalNetwork } from "./local-bus.ts";
+import type { UsageOf } from "./usage.ts";
 
 const BEAT_MS = 10;
 /** Long enough for a machine that is busy with other tests. */
@@ -33,6 +34,8 @@ interface Hub {
   bus: Bus;
   /** Of the other hubs. */
   news: object[];
+  /** What was used here, for the others to hear, and what they told. */
+  usage: { untold: UsageOf[]; learnt: UsageOf[] };
 }
 
 let network: LocalNetwork;
@@ -62,8 +65,13 @@ function hub(name: string, wrap: (bus: Bus) => Bus = (bus) => bus, goneMs = GONE
     onJob: (id: string, owners: readonly string[]) => void news.push({ id, owners }),
     onCounts: (counts: object) => void news.push(counts),
   };
-  const fabric = joinFabric({ bus, registry, local, ...listeners, ...times });
-  const made = { registry, asked, bus, news, fabric };
+  const usage: Hub["usage"] = { untold: [], learnt: [] };
+  const counted = {
+    takeUsed: (max: number) => usage.untold.splice(0, max),
+    learn: (used: readonly UsageOf[]) => void usage.learnt.push(...used),
+  };
+  const fabric = joinFabric({ bus, registry, local, usage: counted, ...listeners, ...times });
+  const made = { registry, asked, bus, news, usage, fabric };
   hubs.push(made);
   return made;
 }
@@ -304,4 +312,15 @@ it("those who look on at one hub hear of the other's jobs, and how much it did",
     { started: 2, completed: 1, tokens: 9 },
   ]);
   expect(a.news).toEqual([]);
+});
+
+it("what was used at one hub counts at the other, all of it, and what is no usage at none", async () => {
+  const [a, b] = [hub("a"), hub("b")];
+  await until(() => a.fabric.peers() === 1 && b.fabric.peers() === 1);
+  const limits = { requestsPerMinute: 60, tokensPerMinute: 0 };
+  const used = Array.from({ length: 2_500 }, (_, n) => ({ id: `usr_${n}`, limits, requests: 1, tokens: -5 }));
+  network.join("stranger").send("b", bytes(JSON.stringify({ t: "used", used: [{ id: "usr_1" }] })));
+  a.usage.untold = [...used];
+  await until(() => b.usage.learnt.length >= used.length);
+  expect([b.usage.learnt, a.usage.learnt]).toEqual([used, []]);
 });

@@ -68,3 +68,32 @@ it("remembers a bounded number of accounts", () => {
   limiter.allowanceOf([account]).begin(); // the first was forgotten
   limiter.allowanceOf([{ ...account, id: String(SUBJECTS_MAX - 1) }]).begin();
 });
+
+it("tells other hubs what was used, once, and counts what they tell, also of a subject it never saw", () => {
+  const here = createRateLimiter(() => 0, { shared: true });
+  const there = createRateLimiter(() => 0, { shared: true });
+  const subjects = [{ id: "account", limits: { requestsPerMinute: 3, tokensPerMinute: 100 } }];
+  here.allowanceOf(subjects).begin();
+  here.allowanceOf(subjects).begin();
+  here.allowanceOf(subjects).take(90);
+  there.learn(here.takeUsed(10));
+  expect([here.takeUsed(10), there.takeUsed(10)]).toEqual([[], []]);
+  there.allowanceOf(subjects).begin();
+  expect(() => there.allowanceOf(subjects).begin()).toThrow("More than 3 requests a minute");
+  expect(() => there.allowanceOf(subjects).take(20)).toThrow("More than 100 tokens a minute");
+  here.allowanceOf(subjects).correct(-60);
+  there.learn(here.takeUsed(10));
+  there.allowanceOf(subjects).take(20);
+});
+
+it("keeps nothing for other hubs where there are none, and no more than of so many subjects where there are", () => {
+  const alone = createRateLimiter(() => 0);
+  const shared = createRateLimiter(() => 0, { shared: true });
+  for (let i = 0; i <= SUBJECTS_MAX; i++) {
+    const subject = { id: `account ${i}`, limits: { requestsPerMinute: 3, tokensPerMinute: 0 } };
+    alone.allowanceOf([subject]).begin();
+    shared.allowanceOf([subject]).begin();
+  }
+  expect(alone.takeUsed(10)).toEqual([]);
+  expect(shared.takeUsed(SUBJECTS_MAX + 10)).toHaveLength(SUBJECTS_MAX);
+});

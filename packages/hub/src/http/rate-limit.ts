@@ -1,7 +1,8 @@
 /**
  * How much an account may ask for in a minute: token buckets, one for requests and one for tokens, that fill evenly.
  * A request is charged its estimate when it comes and the difference when its job ends, so a bucket may be overdrawn
- * and refuses until it has filled again. In the memory of one hub: hubs that share a database each allow the limit.
+ * and refuses until it has filled again. In memory: hubs that share a database tell each other what was used
+ * (fabric/usage.ts), so together they let through little more than one would; each starts with full buckets.
  */
 import { GfeError } from "@gfe/protocol";
 
@@ -17,9 +18,20 @@ export interface Subject {
   readonly limits: RateLimits;
 }
 
-/** What limits a request of several subjects; a store that hubs share would implement the same. */
+/** What a subject used at one hub since that was last told. */
+export interface Used extends Subject {
+  readonly requests: number;
+  /** Less than zero where more was given back than taken. */
+  readonly tokens: number;
+}
+
+/** What limits a request of several subjects. */
 export interface RateLimiter {
   allowanceOf(subjects: readonly Subject[]): Allowance;
+  /** What was used here and not taken from this list before, `max` subjects at most; empty unless it is shared. */
+  takeUsed(max: number): Used[];
+  /** What was used at another hub. */
+  learn(used: readonly Used[]): void;
 }
 
 /** What one request may use. All of its subjects are charged, or none. */
@@ -81,13 +93,28 @@ class Bucket {
   }
 }
 
-interface Account {
+interface Account extends Subject {
   readonly requests: Bucket;
   readonly tokens: Bucket;
 }
 
-export function createRateLimiter(nowMs: () => number): RateLimiter {
+/** `shared`: what is used is kept for other hubs, until it is taken by `takeUsed`. */
+export function createRateLimiter(nowMs: () => number, { shared = false } = {}): RateLimiter {
   const known = new Map<string, Account>();
+  const untold = new Map<string, Used>();
+
+  function charge(accounts: readonly Account[], kind: "requests" | "tokens", amount: number): void {
+    for (const account of accounts) {
+      account[kind].add(-amount);
+      if (!shared) continue;
+      const { id, limits } = account;
+      const { requests, tokens } = untold.get(id) ?? { requests: 0, tokens: 0 };
+      const used = { id, limits, requests, tokens };
+      used[kind] += amount;
+      untold.set(id, used);
+      if (untold.size > SUBJECTS_MAX) untold.delete(untold.keys().next().value!);
+    }
+  }
 
   function accountOf({ id, limits }: Subject): Account {
     let account = known.get(id);
@@ -98,6 +125,7 @@ export function createRateLimiter(nowMs: () => number): RateLimiter {
     if (known.size >= SUBJECTS_MAX) known.delete(known.keys().next().value!);
     const now = nowMs();
     account = {
+      ...{ id, limits },
       requests: new Bucket(limits.requestsPerMinute, now),
       tokens: new Bucket(limits.tokensPerMinute, now),
     };
@@ -109,18 +137,34 @@ export function createRateLimiter(nowMs: () => number): RateLimiter {
     allowanceOf(subjects) {
       const accounts = subjects.map(accountOf);
       return {
-        begin: () => chargeAll(accounts, "requests", 1, nowMs()),
-        take: (tokens) => chargeAll(accounts, "tokens", tokens, nowMs()),
-        correct(difference) {
-          for (const { tokens } of accounts) tokens.add(-difference);
+        begin() {
+          check(accounts, "requests", 1, nowMs());
+          charge(accounts, "requests", 1);
         },
+        take(tokens) {
+          check(accounts, "tokens", tokens, nowMs());
+          charge(accounts, "tokens", tokens);
+        },
+        correct: (difference) => charge(accounts, "tokens", difference),
         headers: () => headersOf(accounts, nowMs()),
       };
+    },
+    takeUsed(max) {
+      const taken = [...untold.values()].slice(0, max);
+      for (const { id } of taken) untold.delete(id);
+      return taken;
+    },
+    learn(used) {
+      for (const { requests, tokens, ...subject } of used) {
+        const account = accountOf(subject);
+        account.requests.add(-requests);
+        account.tokens.add(-tokens);
+      }
     },
   };
 }
 
-function chargeAll(accounts: readonly Account[], kind: keyof Account, amount: number, now: number): void {
+function check(accounts: readonly Account[], kind: "requests" | "tokens", amount: number, now: number): void {
   for (const account of accounts) {
     const bucket = account[kind];
     if (bucket.perMinute === 0) continue;
@@ -131,7 +175,6 @@ function chargeAll(accounts: readonly Account[], kind: keyof Account, amount: nu
       retryAfterS: Math.max(1, Math.ceil(bucket.untilMs(needed, now) / 1000)),
     });
   }
-  for (const account of accounts) account[kind].add(-amount);
 }
 
 function headersOf(accounts: readonly Account[], now: number): Record<string, string> {

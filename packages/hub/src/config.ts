@@ -36,6 +36,7 @@ export interface Config {
   stallTimeoutMs: number;
   totalTimeoutMs: number;
   drainMs: number;
+  hubLostMs: number;
   /** Log-in attempts from one address in a window of 10 s. */
   loginsMax: number;
   /** Whether webhooks may lead to addresses that are not public, and over plain HTTP. */
@@ -285,6 +286,13 @@ export const configVariables: Variable[] = [
     schema: number(0, 3_600_000),
   },
   {
+    name: "GFE_HUB_LOST_MS",
+    meaning:
+      "A hub on the same database that gave no sign of life for so long is taken for dead, and what it held is given back",
+    default: "30000",
+    schema: number(1_000, 3_600_000),
+  },
+  {
     name: "GFE_LOGINS_MAX",
     meaning: "Log-ins and registrations from one address in 10 s",
     default: "3",
@@ -362,6 +370,7 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     stallTimeoutMs: integer("GFE_STALL_TIMEOUT_MS"),
     totalTimeoutMs: integer("GFE_TOTAL_TIMEOUT_MS"),
     drainMs: integer("GFE_DRAIN_MS"),
+    hubLostMs: integer("GFE_HUB_LOST_MS"),
     loginsMax: integer("GFE_LOGINS_MAX"),
     webhookAllowPrivate: text("GFE_WEBHOOK_ALLOW_PRIVATE") === "1",
     canaryIntervalS: integer("GFE_CANARY_INTERVAL"),

@@ -15,6 +15,7 @@ import type { Config } from "./config.ts";
 import { lastBackupS } from "./db/backup/last-backup.ts";
 import { lockDataDir } from "./db/data-dir-lock.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "./db/embedded-postgres.ts";
+import { startHubWatch } from "./db/hub-watch.ts";
 import { migrate } from "./db/migrate.ts";
 import { createPool } from "./db/pool.ts";
 import { makeDataDir } from "./db/postgres-binaries.ts";
@@ -45,6 +46,7 @@ import { abandonedRider } from "./jobs/records.ts";
 import { createSlotQueue } from "./jobs/slot-queue.ts";
 import { wishOf } from "./jobs/terms.ts";
 import type { Payer } from "./jobs/types.ts";
+import { resolveLeftovers } from "./leftovers.ts";
 import { createLink } from "./link/link.ts";
 import { createLive } from "./live/live.ts";
 import { explain } from "./market/explain.ts";
@@ -129,7 +131,14 @@ async function serve(
   const hubId = kept(join(config.dataDir, "hub-id"), () => newId("hub"));
   const ledger = createLedger({ pool });
   const books = await createBooks(ledger);
-  await resolveLeftovers(pool, ledger, hubId, log);
+  await resolveLeftovers({ pool, ledger, log }, hubId, "hub_restarted");
+  // An embedded database is this hub's alone.
+  const watch = config.databaseUrl
+    ? await startHubWatch({
+        ...{ pool, hubId, log, lostMs: config.hubLostMs },
+        onDead: (id) => resolveLeftovers({ pool, ledger, log }, id, "hub_lost"),
+      })
+    : null;
 
   const grantSignup = async (userId: string) => {
     await books.grantSignup(userId, config.signupCreditsMicro);
@@ -400,6 +409,7 @@ async function serve(
       await reputation.close();
       await app.close();
       await ledger.flush();
+      await watch?.stop();
       await Promise.all([accounts.close(), prices.close()]);
     },
   };
@@ -413,27 +423,6 @@ function payerOf({ userId, keyId, hasBudget, maxPrice }: Principal): Payer {
     ...(hasBudget && keyId !== undefined ? { budgetAccount: budgetOf(keyId) } : {}),
     ...(maxPrice === null ? {} : { maxPrice }),
   };
-}
-
-/** Jobs that this hub was running when it died: nobody will settle them, so their holds go back now. */
-async function resolveLeftovers(
-  pool: pg.Pool,
-  ledger: Ledger,
-  hubId: string,
-  log: pino.Logger,
-): Promise<void> {
-  const { rows } = await pool.query<{ id: string }>(
-    "SELECT id FROM jobs WHERE state = 'running' AND hub_id = $1",
-    [hubId],
-  );
-  if (rows.length === 0) return;
-  const now = new Date();
-  await Promise.all(
-    rows.map(({ id }) =>
-      ledger.void({ holdId: id, reason: "hub_restarted", rider: abandonedRider(id, "node_lost", now) }),
-    ),
-  );
-  log.warn({ jobs: rows.length }, "refunded jobs that were running when the hub stopped");
 }
 
 async function expireHolds(ledger: Ledger): Promise<void> {

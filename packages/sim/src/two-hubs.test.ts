@@ -4,6 +4,7 @@ import { generateKeyPair } from "@gfe/protocol";
 import OpenAI from "openai";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { startRedis, type TestRedis, withoutRedis } from "../../hub/src/testing/redis.ts";
+import { createHubHome } from "./hub-process.ts";
 import { RogueAgent, type RogueOptions } from "./rogue-agent.ts";
 import { type Person, startWorld, until, type World } from "./world.ts";
 
@@ -200,3 +201,41 @@ describe.skipIf(withoutRedis)("two hubs", () => {
     await seenHere(begins);
   });
 });
+
+it("a hub that is killed in the midst of an answer leaves no hold: the other gives it back, and its provider is not paid", async () => {
+  const world = await startWorld({ GFE_HUB_LOST_MS: "1000", GFE_SIGNUP_CREDITS: "1000" });
+  const home = await createHubHome();
+  try {
+    const [provider, consumer] = [await world.person("provider"), await world.person("consumer")];
+    const before = await world.available(consumer);
+    const killed = await home.start({
+      DATABASE_URL: world.pool.options.connectionString!,
+      GFE_DRAIN_MS: "0",
+      GFE_LOG_LEVEL: "fatal",
+    });
+    const node = await RogueAgent.join({
+      ...{ hubUrl: home.url, token: provider.agentToken },
+      onStart: (start, agent) => agent.text(start.channel, "word"),
+    });
+    const answer = await fetch(`${home.url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${consumer.key}`, "content-type": "application/json" },
+      body: JSON.stringify({
+        ...{ model: "m", stream: true, max_tokens: 5 },
+        messages: [{ role: "user", content: "hi" }],
+      }),
+    });
+    await answer.body!.getReader().read();
+    expect(await world.ledger.openHolds()).toHaveLength(1);
+    await killed.kill("SIGKILL");
+    await until(async () => (await world.ledger.openHolds()).length === 0, "its hold is given back");
+    expect(await world.available(consumer)).toBe(before);
+    const { rows } = await world.pool.query("SELECT state, error_code, cost_micro::int FROM jobs");
+    expect(rows).toEqual([{ state: "failed", error_code: "node_lost", cost_micro: 0 }]);
+    await until(async () => (await world.pool.query("SELECT FROM hubs")).rowCount === 1, "it is forgotten");
+    node.die();
+  } finally {
+    await home.clean();
+    await world.end();
+  }
+}, 60_000);

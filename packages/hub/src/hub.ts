@@ -228,7 +228,9 @@ async function serve(
     nowMs,
     choose: matcher.choose,
     patience: matcher.patience,
+    elsewhere: fabric?.turns,
   });
+  fabric?.turns.attach(queue);
   const jobs = createJobs({
     queue,
     billing,

@@ -55,6 +55,7 @@ export const errorRegistry = {
 } as const satisfies Record<string, { status: number; type: string; title: string }>;
 
 export type ErrorCode = keyof typeof errorRegistry;
+export const errorCodes = Object.keys(errorRegistry) as ErrorCode[];
 
 export interface GfeErrorDetail {
   /** The field at fault, as the caller wrote it: `messages[0].content`. */

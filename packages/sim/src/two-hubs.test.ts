@@ -126,20 +126,25 @@ describe.skipIf(withoutRedis)("two hubs", () => {
     await joinOther();
     const { body } = await world.call("POST", "/api/v1/keys", {
       session: consumer,
-      body: { label: "slow", requests_per_minute: 4 },
+      body: { label: "slow", requests_per_minute: 60 },
     });
-    const headers = { authorization: `Bearer ${body.secret}`, "content-type": "application/json" };
-    const post = (url: string, path: string) =>
-      fetch(`${url}${path}`, { method: "POST", headers, body: JSON.stringify(request()) });
-    const askAt = async (url: string) => (await post(url, "/v1/chat/completions")).status;
-    const leftAt = async (url: string) =>
-      Number((await post(url, "/api/v1/match/explain")).headers.get("x-ratelimit-remaining-requests"));
-    expect(await askAt(other.url)).toBe(200);
-    for (let i = 0; i < 2; i++) expect(await askAt(world.hub.url)).toBe(200);
-    await until(async () => (await leftAt(other.url)) === 1, "the other hub has heard of it");
-    expect([await askAt(other.url), await askAt(other.url)]).toEqual([200, 429]);
-    await until(async () => (await leftAt(world.hub.url)) === 0, "and so has this one");
-    expect(await askAt(world.hub.url)).toBe(429);
+    const askAt = async (url: string) => {
+      const { status } = await fetch(`${url}/v1/chat/completions`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${body.secret}`, "content-type": "application/json" },
+        body: JSON.stringify(request()),
+      });
+      return status;
+    };
+    let answered = 0;
+    for (let refused = false; !refused; ) {
+      const statuses = await Promise.all([askAt(world.hub.url), askAt(other.url)]);
+      answered += statuses.filter((status) => status === 200).length;
+      refused = statuses.every((status) => status === 429);
+    }
+    // What one of them lets through before it has heard of the last requests at the other is little.
+    expect(answered).toBeGreaterThanOrEqual(60);
+    expect(answered).toBeLessThan(100);
   });
 
   it("slots are never taken twice, however many ask at both hubs at once, and each has its turn", async () => {

@@ -6,12 +6,15 @@ import { createNews, type News, type NewsListeners } from "./news.ts";
 import { createPeers, type PeersOptions } from "./peers.ts";
 import { createPresence } from "./presence.ts";
 import { createRelay } from "./relay.ts";
+import { createTurns, type Turns } from "./turns/turns.ts";
 import { type SharedUsage, shareUsage } from "./usage.ts";
 
 export interface Fabric {
   /** To nodes, wherever their sockets are. */
   dispatcher: Dispatcher;
   news: News;
+  /** Where what finds no free slot waits. */
+  turns: Turns;
   /** How many other hubs are within reach. */
   peers(): number;
   /** Asks the other hubs for no more, and waits up to `graceMs` for what they run here. */
@@ -34,15 +37,18 @@ export function joinFabric(options: FabricOptions): Fabric {
   const peers = createPeers({ bus, ...times });
   // Before the relay: a hub's nodes are off the registry before its attempts fail over.
   const presence = createPresence({ peers, registry, nodeKey: local.nodeKey });
-  const dispatcher = createRelay({ peers, registry, local, presence });
+  const turns = createTurns({ peers, registry, nowMs: options.nowMs });
+  const dispatcher = createRelay({ peers, registry, local, presence, turns });
   const news = createNews(peers, { onJob, onCounts });
   const stopSharing = shareUsage(peers, usage);
   peers.start();
   return {
     dispatcher,
     news,
+    turns,
     peers: () => [...peers.all()].length,
     async drain(graceMs) {
+      turns.leave();
       for (const node of registry.nodes())
         if (node.hub === undefined) registry.setDraining(node.nodeId, true);
       let timer: NodeJS.Timeout | undefined;

@@ -1,110 +1,24 @@
 /** Two hubs' halves of the fabric on a bus in this process, with a node that a test speaks for. */
-import type { SignedReceipt } from "@gfe/protocol";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { AttemptHandle, AttemptSink, Dispatcher } from "../jobs/dispatcher.ts";
-import { createRegistry, type NodeEntry, type Registry } from "../market/registry.ts";
+import type { AttemptHandle, AttemptSink } from "../jobs/dispatcher.ts";
+import {
+  createFabricHubs,
+  type FabricHub,
+  type HubOptions,
+  nodeOf,
+  receipt,
+  until,
+} from "../testing/fabric-hubs.ts";
 import type { Bus } from "./bus.ts";
-import { type Fabric, joinFabric } from "./fabric.ts";
-import { createLocalNetwork, type LocalNetwork } from "./local-bus.ts";
-import type { UsageOf } from "./usage.ts";
-
-const BEAT_MS = 10;
-/** Long enough for a machine that is busy with other tests. */
-const GONE_MS = 3_000;
-const receipt = {
-  receipt: {
-    ...{ purpose: "gfe-receipt-v1", attempt: "att_1", node_key: "k", digest: null, seq: 1, output_bytes: 0 },
-    ...{ logprob_commitment: null },
-    usage: {
-      input_tokens: 1,
-      cached_input_tokens: 0,
-      output_tokens: 1,
-      reasoning_tokens: 0,
-      estimated: false,
-    },
-  },
-  signature: "s",
-} as unknown as SignedReceipt;
-
-interface Hub {
-  registry: Registry;
-  fabric: Fabric;
-  /** What its own nodes were asked, and what they say. */
-  asked: { nodeId: string; sink: AttemptSink; told: string[] }[];
-  bus: Bus;
-  /** Of the other hubs. */
-  news: object[];
-  /** What was used here, for the others to hear, and what they told. */
-  usage: { untold: UsageOf[]; learnt: UsageOf[] };
-}
+import type { LocalNetwork } from "./local-bus.ts";
 
 let network: LocalNetwork;
-let hubs: Hub[];
-
-function hub(name: string, wrap: (bus: Bus) => Bus = (bus) => bus, goneMs = GONE_MS): Hub {
-  const registry = createRegistry();
-  const asked: Hub["asked"] = [];
-  const local: Dispatcher = {
-    start(nodeId, _attempt, sink) {
-      const told: string[] = [];
-      asked.push({ nodeId, sink, told });
-      const tell = (word: string) => () => void told.push(word);
-      return {
-        cancel: tell("cancel"),
-        pause: tell("pause"),
-        resume: tell("resume"),
-        forget: tell("forget"),
-      };
-    },
-    nodeKey: (nodeId) => `key of ${nodeId}`,
-  };
-  const bus = wrap(network.join(name));
-  const times = { nowMs: () => performance.now(), beatMs: BEAT_MS, goneMs };
-  const news: Hub["news"] = [];
-  const listeners = {
-    onJob: (id: string, owners: readonly string[]) => void news.push({ id, owners }),
-    onCounts: (counts: object) => void news.push(counts),
-  };
-  const usage: Hub["usage"] = { untold: [], learnt: [] };
-  const counted = {
-    takeUsed: (max: number) => usage.untold.splice(0, max),
-    learn: (used: readonly UsageOf[]) => void usage.learnt.push(...used),
-  };
-  const fabric = joinFabric({ bus, registry, local, usage: counted, ...listeners, ...times });
-  const made = { registry, asked, bus, news, usage, fabric };
-  hubs.push(made);
-  return made;
-}
-
+let hub: (name: string, options?: HubOptions) => FabricHub;
+let close: () => Promise<void>;
 beforeEach(() => {
-  network = createLocalNetwork();
-  hubs = [];
+  ({ network, hub, close } = createFabricHubs());
 });
-afterEach(async () => {
-  for (const { fabric } of hubs) await fabric.close();
-});
-
-const nodeOf = (nodeId: string, connectedAtMs = 1_000, slots = 2): NodeEntry => ({
-  ...{ nodeId, ownerId: "usr_1", agentVersion: "1", running: 0, runningByModel: new Map(), draining: false },
-  announcement: {
-    ...{ name: nodeId, gpus: [], slots },
-    models: [
-      {
-        ...{ model: "m", context_length: 100, capabilities: ["chat"], slots, engine: "scripted" },
-        price: { per_request: "1", per_million_input: "0", per_million_output: "0" },
-      },
-    ],
-  },
-  connectedAt: new Date(connectedAtMs),
-});
-
-/** Resolves when it is so; each change of a registry and each turn is a reason to look again. */
-async function until(condition: () => boolean): Promise<void> {
-  for (const deadline = Date.now() + 5_000; !condition(); ) {
-    if (Date.now() > deadline) throw new Error(`never: ${condition}`);
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-}
+afterEach(() => close());
 
 const attempt = { attempt: "att_1", kind: "chat" as const, model: "m", body: {}, deadline_ms: 1_000 };
 function listen() {
@@ -157,15 +71,17 @@ describe("presence", () => {
 
   it("a hub that says nothing is gone with its nodes, and back when it is heard again", async () => {
     const silent = { now: false };
-    const a = hub("a", (bus) => ({
-      ...bus,
-      get connected() {
-        return bus.connected;
-      },
-      broadcast: (message) => silent.now || bus.broadcast(message),
-      send: (peer, message) => silent.now || bus.send(peer, message),
-    }));
-    const b = hub("b", undefined, 100);
+    const a = hub("a", {
+      wrap: (bus) => ({
+        ...bus,
+        get connected() {
+          return bus.connected;
+        },
+        broadcast: (message) => silent.now || bus.broadcast(message),
+        send: (peer, message) => silent.now || bus.send(peer, message),
+      }),
+    });
+    const b = hub("b", { goneMs: 100 });
     a.registry.add(nodeOf("n"));
     await until(() => b.registry.get("n") !== undefined);
     silent.now = true;
@@ -177,7 +93,7 @@ describe("presence", () => {
 
 describe("an attempt on another hub's node", () => {
   async function two(wrap?: (bus: Bus) => Bus) {
-    const [a, b] = [hub("a"), hub("b", wrap)];
+    const [a, b] = [hub("a"), hub("b", wrap && { wrap })];
     b.registry.add(nodeOf("n"));
     await until(() => a.registry.get("n") !== undefined);
     const { heard, sink } = listen();

@@ -27,6 +27,7 @@ import type { AttemptHandle, AttemptSink, Dispatcher } from "../jobs/dispatcher.
 import type { NodeEntry, Registry } from "../market/registry.ts";
 import type { Peers } from "./peers.ts";
 import type { Presence } from "./presence.ts";
+import type { Turns } from "./turns/turns.ts";
 
 type AttemptToStart = Parameters<Dispatcher["start"]>[1];
 
@@ -37,6 +38,8 @@ const startSchema = z.object({
   ref,
   node: z.string(),
   attempt: z.looseObject({ attempt: z.string(), model: z.string() }),
+  /** The slot is kept for the job already: it was given to it in its turn. */
+  reservation: z.number().int().min(0).optional(),
 });
 const refSchema = z.object({ ref });
 const endSchema = z.object({
@@ -54,6 +57,7 @@ export interface RelayOptions {
   /** To the nodes that are connected here. */
   local: Dispatcher;
   presence: Presence;
+  turns: Pick<Turns, "reservation" | "claim">;
 }
 
 /** An attempt of a job here, on a node of another hub. */
@@ -78,7 +82,7 @@ export interface Relay extends Dispatcher {
   idle(): Promise<void>;
 }
 
-export function createRelay({ peers, registry, local, presence }: RelayOptions): Relay {
+export function createRelay({ peers, registry, local, presence, turns }: RelayOptions): Relay {
   const calls = new Map<number, Call>();
   const services = new Map<string, Service>();
   let lastRef = 0;
@@ -98,14 +102,16 @@ export function createRelay({ peers, registry, local, presence }: RelayOptions):
   function call(node: NodeEntry, peer: string, attempt: AttemptToStart, sink: AttemptSink): AttemptHandle {
     lastRef = (lastRef + 1) % 0xffffffff;
     const ref = lastRef;
-    let isKnown = false;
+    const reservation = turns.reservation(node, attempt.model);
+    // One that was given in its turn was never counted as taken here.
+    let isKnown = reservation !== undefined;
     const acknowledged = () => {
       if (!isKnown) registry.acknowledge(node);
       isKnown = true;
     };
     const call = { peer, sink, next: 0, acknowledged };
     calls.set(ref, call);
-    peers.send(peer, { t: "start", ref, node: node.nodeId, attempt });
+    peers.send(peer, { t: "start", ref, node: node.nodeId, attempt, reservation });
     return {
       cancel: (reason) => peers.send(peer, { t: "cancel", ref, reason }),
       pause: () => peers.send(peer, { t: "pause", ref }),
@@ -136,7 +142,13 @@ export function createRelay({ peers, registry, local, presence }: RelayOptions):
     return null;
   }
 
-  function serve(peer: string, ref: number, nodeId: string, attempt: AttemptToStart): void {
+  function serve(
+    peer: string,
+    ref: number,
+    nodeId: string,
+    attempt: AttemptToStart,
+    reservation: number | undefined,
+  ): void {
     let number = 0;
     const key = keyOf(peer, ref);
     const close = (answer: {
@@ -152,7 +164,8 @@ export function createRelay({ peers, registry, local, presence }: RelayOptions):
     if (!node || node.hub !== undefined)
       return close({ failure: "node_lost", message: "the node is not connected here" });
     const offer = registry.offers(attempt.model).find((one) => one.node === node);
-    const release = offer && registry.takeSlot(offer);
+    const kept = reservation === undefined ? null : turns.claim(peer, reservation, nodeId);
+    const release = kept ?? (offer && registry.takeSlot(offer));
     presence.tellLoad(peer, node);
     if (!release) return close({ failure: "busy", message: "every slot is taken" });
     peers.send(peer, { t: "taken", ref });
@@ -175,7 +188,9 @@ export function createRelay({ peers, registry, local, presence }: RelayOptions):
 
   peers.on("start", (peer, message) => {
     const told = startSchema.safeParse(message).data;
-    if (told) serve(peer, told.ref, told.node, told.attempt as unknown as AttemptToStart);
+    if (!told) return;
+    const { ref, node, attempt, reservation } = told;
+    serve(peer, ref, node, attempt as unknown as AttemptToStart, reservation);
   });
   for (const [type, act] of [
     ["cancel", ({ handle }: Service) => handle.cancel("the job's hub cancelled it")],

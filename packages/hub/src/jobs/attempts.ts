@@ -142,7 +142,7 @@ export function createAttempts(options: AttemptsOptions): Attempts {
       lease.release();
       lease.served(NOTHING);
     };
-    return { offer: lease.offer, release };
+    return { ...lease, release };
   }
 
   /** The first attempt, with another beside it where it is slow and the caller asked for that. */

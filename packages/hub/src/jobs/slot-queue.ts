@@ -32,6 +32,8 @@ export interface Lease {
   offer: Offer;
   /** Gives the slot back; more than once is harmless. */
   release(): void;
+  /** From now on what it returns gives the slot back, and `release` only says that the job needs it no more. */
+  handOver(): () => void;
 }
 
 /** The slot that a job begins with. */
@@ -47,12 +49,24 @@ export interface Waiting {
   queued?: ((place: Place) => void) | undefined;
 }
 
+/** Where jobs of all hubs wait, if not here. */
+export interface Elsewhere {
+  /** Whether somebody waits there for a slot of the model. Then nobody takes one here without asking there. */
+  isCrowded(model: string): boolean;
+  /** Null where the place to wait is here. Throws as SlotQueue.acquire does. */
+  acquire(wish: Wish, waiting: Waiting, signal: AbortSignal): Promise<FirstLease> | null;
+  /** Somebody waits here for a slot of the model, or nobody does any more. */
+  changed(model: string, waits: boolean): void;
+}
+
 export interface SlotQueue {
   /**
    * Throws GfeError: model_not_found, no_own_node, unsupported_parameter, context_length_exceeded, over_price_cap, no_slot
    * (it waited too long, or would), overloaded, rate_limited (too much of this consumer's waits), cancelled, shutting_down.
    */
   acquire(wish: Wish, waiting: Waiting, signal: AbortSignal): Promise<FirstLease>;
+  /** The same, without asking elsewhere. */
+  acquireHere(wish: Wish, waiting: Waiting, signal: AbortSignal): Promise<FirstLease>;
   /** A slot now or null, without waiting: for fail-over. */
   tryAcquire(wish: Wish): Lease | null;
   length(): number;
@@ -72,6 +86,7 @@ export interface SlotQueueOptions {
   choose?: (offers: readonly Offer[], wish: Wish, among?: readonly Offer[]) => MatchResult;
   /** Whether a wish had better wait for one node, for a while; never unless given. */
   patience?: Matcher["patience"];
+  elsewhere?: Elsewhere | undefined;
 }
 
 export function createSlotQueue({
@@ -81,6 +96,7 @@ export function createSlotQueue({
   nowMs,
   choose = (offers, wish, among) => match(offers, wish, random, undefined, among),
   patience = () => null,
+  elsewhere,
 }: SlotQueueOptions): SlotQueue {
   const queue = new FairQueue<Waiter>(bounds);
   const rates = new ServiceRates();
@@ -93,15 +109,21 @@ export function createSlotQueue({
   function take(wish: Wish, among?: readonly Offer[]): Lease | MatchResult {
     const result = choose(registry.offers(wish.model), wish, among);
     if (result.type !== "matched") return result;
-    const release = registry.takeSlot(result.offer);
+    const { offer } = result;
+    const release = registry.takeSlot(offer);
     if (!release) return { type: "busy" };
     let ended: ((endedAtMs: number) => void) | null = rates.begin(wish.model, nowMs());
+    let isMine = true;
     return {
-      offer: result.offer,
+      offer,
       release() {
         ended?.(nowMs());
         ended = null;
-        release();
+        if (isMine) release();
+      },
+      handOver() {
+        isMine = false;
+        return release;
       },
     };
   }
@@ -201,9 +223,13 @@ export function createSlotQueue({
       const pushed = queue.push(entryOf(wish, priority, waiter, pinned), nowMs());
       if (typeof pushed === "string") return reject(fullError(pushed, wish));
       const ticket: Ticket<Waiter> = pushed;
+      if (queue.lengthOf(wish.model) === 1) elsewhere?.changed(wish.model, true);
       const end = () => {
         queue.remove(ticket);
-        if (queue.lengthOf(wish.model) === 0) turns.delete(wish.model);
+        if (queue.lengthOf(wish.model) === 0) {
+          turns.delete(wish.model);
+          elsewhere?.changed(wish.model, false);
+        }
         clearTimeout(timer);
         clearTimeout(telling);
         signal.removeEventListener("abort", onAbort);
@@ -266,24 +292,36 @@ export function createSlotQueue({
     );
   }
 
+  async function acquire(
+    wish: Wish,
+    waiting: Waiting,
+    signal: AbortSignal,
+    others: Elsewhere | undefined,
+  ): Promise<FirstLease> {
+    if (signal.aborted) throw stopReason(signal);
+    const sinceMs = nowMs();
+    const left = () => ({ ...waiting, waitMs: waiting.waitMs - (nowMs() - sinceMs) });
+    const worth = worthWaiting(wish, waiting);
+    const warm = worth && (await waitPatiently(wish, worth, waiting, signal));
+    if (warm) return warm;
+    const { model, consumerId: consumer } = wish;
+    const inTurn = others?.isCrowded(model) ? others.acquire(wish, left(), signal) : null;
+    if (inTurn) return inTurn;
+    const result = take(wish);
+    if ("release" in result) {
+      const { priority } = waiting;
+      return firstLease(result, queue.begin({ model, priority, consumer, cost: estimatedCost(wish) }));
+    }
+    if (result.type !== "busy") throw toError(result, wish);
+    const elsewhere = others?.acquire(wish, left(), signal);
+    if (elsewhere) return elsewhere;
+    refuseHopeless(wish, left());
+    return wait(wish, left(), signal);
+  }
+
   return {
-    async acquire(wish, waiting, signal) {
-      if (signal.aborted) throw stopReason(signal);
-      const sinceMs = nowMs();
-      const worth = worthWaiting(wish, waiting);
-      const warm = worth && (await waitPatiently(wish, worth, waiting, signal));
-      if (warm) return warm;
-      const result = take(wish);
-      if ("release" in result) {
-        const { model, consumerId: consumer } = wish;
-        const { priority } = waiting;
-        return firstLease(result, queue.begin({ model, priority, consumer, cost: estimatedCost(wish) }));
-      }
-      if (result.type !== "busy") throw toError(result, wish);
-      const left = { ...waiting, waitMs: waiting.waitMs - (nowMs() - sinceMs) };
-      refuseHopeless(wish, left);
-      return wait(wish, left, signal);
-    },
+    acquire: (wish, waiting, signal) => acquire(wish, waiting, signal, elsewhere),
+    acquireHere: (wish, waiting, signal) => acquire(wish, waiting, signal, undefined),
     tryAcquire(wish) {
       const result = take(wish);
       return "release" in result ? result : null;

@@ -192,7 +192,9 @@ export function createRegistry(): Registry {
       unknown.set(node, slots.add(slot));
       // Once its hub knows, its hub says when it is free again: one that waits there may have it first.
       return () => {
-        if (slots.delete(slot)) count(node, model, -1);
+        if (!slots.delete(slot)) return;
+        count(node, model, -1);
+        emit({ type: "slot_freed", node });
       };
     },
     onChange(listener) {

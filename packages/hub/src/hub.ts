@@ -33,7 +33,7 @@ import { prepareWhole } from "./http/inference/whole.ts";
 import { registerOllama } from "./http/ollama/routes.ts";
 import { registerOpenApi } from "./http/openapi.ts";
 import { type Metrics, registerOps } from "./http/ops.ts";
-import { createRateLimiter, limitedBy } from "./http/rate-limit.ts";
+import { createRateLimiter, limitedBy, usedGossip } from "./http/rate-limit.ts";
 import { registerResponses } from "./http/responses/routes.ts";
 import { createResponseStore, deleteExpiredResponses } from "./http/responses/store.ts";
 import { registerRest } from "./http/rest/rest.ts";
@@ -55,7 +55,7 @@ import { createRegistry } from "./market/registry.ts";
 import { createPriceBook } from "./prices/price-book.ts";
 import { modelKey } from "./trust/attempt-facts.ts";
 import { startCanaries } from "./trust/canary.ts";
-import { createReputation } from "./trust/reputation.ts";
+import { createReputation, reputationGossip } from "./trust/reputation.ts";
 import { deleteOldReputation } from "./trust/reputation-store.ts";
 import { createDeliverer } from "./webhooks/deliver.ts";
 
@@ -165,8 +165,9 @@ async function serve(
   });
   for (const userId of await accounts.pendingSignups()) await grantSignup(userId);
 
+  const shared = config.redisUrl !== null;
   const registry = createRegistry();
-  const reputation = await createReputation({ pool, registry, nowMs, log });
+  const reputation = await createReputation({ pool, registry, nowMs, log, shared });
   const live = createLive(registry, await jobTotals(pool), ({ node, offer }) => {
     const { newcomer, score } = reputation.standingOf(node.nodeId, modelKey(offer));
     return newcomer ? null : score;
@@ -200,11 +201,15 @@ async function serve(
     onRefused: (code) => metrics?.frameRefused(code),
     log,
   });
-  const limiter = createRateLimiter(nowMs, { shared: config.redisUrl !== null });
+  const limiter = createRateLimiter(nowMs, { shared });
   const bus = config.redisUrl && (await connectRedisBus({ url: config.redisUrl, self: newId("peer"), log }));
   const fabric = bus
     ? joinFabric({
-        ...{ bus, registry, local: link, usage: limiter, nowMs },
+        ...{ bus, registry, local: link, nowMs },
+        gossip: [
+          { ...usedGossip, take: limiter.take, learn: limiter.learn },
+          { ...reputationGossip, take: reputation.take, learn: reputation.learn },
+        ],
         onJob: tellOwners,
         onCounts({ started, completed, tokens }) {
           live.tokens(tokens);

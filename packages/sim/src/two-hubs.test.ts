@@ -147,6 +147,18 @@ describe.skipIf(withoutRedis)("two hubs", () => {
     expect(answered).toBeLessThan(100);
   });
 
+  it("what a node did for a consumer of one hub shows in its reputation at the other", async () => {
+    const node = await joinOther();
+    const scoreAt = async (url: string) => {
+      const answer = await fetch(`${url}/api/v1/nodes/${node.nodeId}/reputation`);
+      return ((await answer.json()) as { models: { score: number }[] }).models[0]!.score;
+    };
+    const before = await scoreAt(other.url);
+    await ask();
+    await until(async () => (await scoreAt(other.url)) > before, "the other hub has heard of it");
+    expect(await scoreAt(other.url)).toBeCloseTo(await scoreAt(world.hub.url), 1);
+  });
+
   it("slots are never taken twice, however many ask at both hubs at once, and each has its turn", async () => {
     let running = 0;
     let most = 0;

@@ -2,12 +2,12 @@
 import type { Dispatcher } from "../jobs/dispatcher.ts";
 import type { Registry } from "../market/registry.ts";
 import type { Bus } from "./bus.ts";
+import { type Gossip, startGossip } from "./gossip.ts";
 import { createNews, type News, type NewsListeners } from "./news.ts";
 import { createPeers, type PeersOptions } from "./peers.ts";
 import { createPresence } from "./presence.ts";
 import { createRelay } from "./relay.ts";
 import { createTurns, type Turns } from "./turns/turns.ts";
-import { type SharedUsage, shareUsage } from "./usage.ts";
 
 export interface Fabric {
   /** To nodes, wherever their sockets are. */
@@ -28,19 +28,18 @@ export interface FabricOptions extends Omit<PeersOptions, "bus">, NewsListeners 
   registry: Registry;
   /** To the nodes that are connected here. */
   local: Dispatcher;
-  /** What the rate limits of this hub count. */
-  usage: SharedUsage;
+  gossip: readonly Gossip[];
 }
 
 export function joinFabric(options: FabricOptions): Fabric {
-  const { bus, registry, local, usage, onJob, onCounts, ...times } = options;
+  const { bus, registry, local, gossip, onJob, onCounts, ...times } = options;
   const peers = createPeers({ bus, ...times });
   // Before the relay: a hub's nodes are off the registry before its attempts fail over.
   const presence = createPresence({ peers, registry, nodeKey: local.nodeKey });
   const turns = createTurns({ peers, registry, nowMs: options.nowMs });
   const dispatcher = createRelay({ peers, registry, local, presence, turns });
   const news = createNews(peers, { onJob, onCounts });
-  const stopSharing = shareUsage(peers, usage);
+  const gossips = gossip.map((one) => startGossip(peers, one));
   peers.start();
   return {
     dispatcher,
@@ -60,7 +59,7 @@ export function joinFabric(options: FabricOptions): Fabric {
     },
     async close() {
       news.close();
-      stopSharing();
+      for (const end of gossips) end();
       await peers.close();
     },
   };

@@ -230,13 +230,15 @@ it("those who look on at one hub hear of the other's jobs, and how much it did",
   expect(a.news).toEqual([]);
 });
 
-it("what was used at one hub counts at the other, all of it, and what is no usage at none", async () => {
+it("what is gossip of one is told to the other, all of it and once, and what is none is not", async () => {
   const [a, b] = [hub("a"), hub("b")];
   await until(() => a.fabric.peers() === 1 && b.fabric.peers() === 1);
-  const limits = { requestsPerMinute: 60, tokensPerMinute: 0 };
-  const used = Array.from({ length: 2_500 }, (_, n) => ({ id: `usr_${n}`, limits, requests: 1, tokens: -5 }));
-  network.join("stranger").send("b", bytes(JSON.stringify({ t: "used", used: [{ id: "usr_1" }] })));
-  a.usage.untold = [...used];
-  await until(() => b.usage.learnt.length >= used.length);
-  expect([b.usage.learnt, a.usage.learnt]).toEqual([used, []]);
+  const numbers = Array.from({ length: 2_500 }, (_, n) => n);
+  network.join("stranger").send("b", bytes(JSON.stringify({ t: "number", items: ["one"] })));
+  a.gossip.untold = [...numbers];
+  await until(() => b.gossip.learnt.length >= numbers.length);
+  a.gossip.untold = [-1];
+  await a.fabric.close();
+  await until(() => b.gossip.learnt.at(-1) === -1);
+  expect([b.gossip.learnt, a.gossip.learnt]).toEqual([[...numbers, -1], []]);
 });

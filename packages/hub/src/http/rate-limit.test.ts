@@ -76,13 +76,13 @@ it("tells other hubs what was used, once, and counts what they tell, also of a s
   here.allowanceOf(subjects).begin();
   here.allowanceOf(subjects).begin();
   here.allowanceOf(subjects).take(90);
-  there.learn(here.takeUsed(10));
-  expect([here.takeUsed(10), there.takeUsed(10)]).toEqual([[], []]);
+  there.learn(here.take(10));
+  expect([here.take(10), there.take(10)]).toEqual([[], []]);
   there.allowanceOf(subjects).begin();
   expect(() => there.allowanceOf(subjects).begin()).toThrow("More than 3 requests a minute");
   expect(() => there.allowanceOf(subjects).take(20)).toThrow("More than 100 tokens a minute");
   here.allowanceOf(subjects).correct(-60);
-  there.learn(here.takeUsed(10));
+  there.learn(here.take(10));
   there.allowanceOf(subjects).take(20);
 });
 
@@ -94,6 +94,6 @@ it("keeps nothing for other hubs where there are none, and no more than of so ma
     alone.allowanceOf([subject]).begin();
     shared.allowanceOf([subject]).begin();
   }
-  expect(alone.takeUsed(10)).toEqual([]);
-  expect(shared.takeUsed(SUBJECTS_MAX + 10)).toHaveLength(SUBJECTS_MAX);
+  expect(alone.take(10)).toEqual([]);
+  expect(shared.take(SUBJECTS_MAX + 10)).toHaveLength(SUBJECTS_MAX);
 });

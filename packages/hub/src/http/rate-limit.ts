@@ -2,9 +2,10 @@
  * How much an account may ask for in a minute: token buckets, one for requests and one for tokens, that fill evenly.
  * A request is charged its estimate when it comes and the difference when its job ends, so a bucket may be overdrawn
  * and refuses until it has filled again. In memory: hubs that share a database tell each other what was used
- * (fabric/usage.ts), so together they let through little more than one would; each starts with full buckets.
+ * (fabric/gossip.ts), so together they let through little more than one would; each starts with full buckets.
  */
 import { GfeError } from "@gfe/protocol";
+import { z } from "zod";
 
 /** 0: no limit. */
 export interface RateLimits {
@@ -18,18 +19,27 @@ export interface Subject {
   readonly limits: RateLimits;
 }
 
-/** What a subject used at one hub since that was last told. */
-export interface Used extends Subject {
-  readonly requests: number;
-  /** Less than zero where more was given back than taken. */
-  readonly tokens: number;
-}
+const limit = z.number().int().min(0);
+/** What a subject used at one hub since that was last told. Tokens are less than zero where more was given back than taken. */
+const usedSchema = z.object({
+  id: z.string(),
+  limits: z.object({ requestsPerMinute: limit, tokensPerMinute: limit }),
+  requests: limit,
+  tokens: z.number(),
+});
+export type Used = z.infer<typeof usedSchema>;
+
+/** What one hub lets through before it has heard of the last requests at another is what comes within this time. */
+export const USED_EVERY_MS = 100;
+
+/** How hubs tell each other of it. */
+export const usedGossip = { name: "used", everyMs: USED_EVERY_MS, item: usedSchema } as const;
 
 /** What limits a request of several subjects. */
 export interface RateLimiter {
   allowanceOf(subjects: readonly Subject[]): Allowance;
   /** What was used here and not taken from this list before, `max` subjects at most; empty unless it is shared. */
-  takeUsed(max: number): Used[];
+  take(max: number): Used[];
   /** What was used at another hub. */
   learn(used: readonly Used[]): void;
 }
@@ -98,7 +108,7 @@ interface Account extends Subject {
   readonly tokens: Bucket;
 }
 
-/** `shared`: what is used is kept for other hubs, until it is taken by `takeUsed`. */
+/** `shared`: what is used is kept for other hubs, until it is taken by `take`. */
 export function createRateLimiter(nowMs: () => number, { shared = false } = {}): RateLimiter {
   const known = new Map<string, Account>();
   const untold = new Map<string, Used>();
@@ -149,7 +159,7 @@ export function createRateLimiter(nowMs: () => number, { shared = false } = {}):
         headers: () => headersOf(accounts, nowMs()),
       };
     },
-    takeUsed(max) {
+    take(max) {
       const taken = [...untold.values()].slice(0, max);
       for (const { id } of taken) untold.delete(id);
       return taken;

@@ -1,9 +1,10 @@
 /** Hubs' halves of the fabric on a bus in this process, with nodes that a test speaks for. */
 import type { SignedReceipt } from "@gfe/protocol";
+import { z } from "zod";
 import type { Bus } from "../fabric/bus.ts";
 import { type Fabric, joinFabric } from "../fabric/fabric.ts";
+import type { Gossip } from "../fabric/gossip.ts";
 import { createLocalNetwork } from "../fabric/local-bus.ts";
-import type { UsageOf } from "../fabric/usage.ts";
 import type { AttemptSink, Dispatcher } from "../jobs/dispatcher.ts";
 import { createSlotQueue, type SlotQueue } from "../jobs/slot-queue.ts";
 import { createRegistry, type NodeEntry, type Registry } from "../market/registry.ts";
@@ -36,8 +37,8 @@ export interface FabricHub {
   bus: Bus;
   /** Of the other hubs. */
   news: object[];
-  /** What was used here, for the others to hear, and what they told. */
-  usage: { untold: UsageOf[]; learnt: UsageOf[] };
+  /** What it has for the others to hear, and what they told. */
+  gossip: { untold: number[]; learnt: number[] };
 }
 
 export interface HubOptions {
@@ -78,18 +79,19 @@ export function createFabricHubs() {
       onJob: (id: string, owners: readonly string[]) => void news.push({ id, owners }),
       onCounts: (counts: object) => void news.push(counts),
     };
-    const usage: FabricHub["usage"] = { untold: [], learnt: [] };
-    const counted = {
-      takeUsed: (max: number) => usage.untold.splice(0, max),
-      learn: (used: readonly UsageOf[]) => void usage.learnt.push(...used),
+    const gossip: FabricHub["gossip"] = { untold: [], learnt: [] };
+    const numbers: Gossip<number> = {
+      ...{ name: "number", everyMs: BEAT_MS, item: z.number() },
+      take: (max) => gossip.untold.splice(0, max),
+      learn: (items) => void gossip.learnt.push(...items),
     };
-    const fabric = joinFabric({ bus, registry, local, usage: counted, ...listeners, ...times });
+    const fabric = joinFabric({ bus, registry, local, gossip: [numbers], ...listeners, ...times });
     const queue = createSlotQueue({
       ...{ registry, nowMs: times.nowMs, random: () => 0.5, elsewhere: fabric.turns },
       bounds: { total: waitersMax, perModel: waitersMax },
     });
     fabric.turns.attach(queue);
-    const made = { registry, queue, asked, bus, news, usage, fabric };
+    const made = { registry, queue, asked, bus, news, gossip, fabric };
     hubs.push(made);
     return made;
   }

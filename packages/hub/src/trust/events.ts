@@ -39,10 +39,11 @@ export type ReputationFact = z.infer<typeof reputationFactSchema>;
 /** The row's `model` where an event is of the whole node. */
 export const WHOLE_NODE = "";
 
-export interface ReputationEvent {
-  nodeId: string;
+export const reputationEventSchema = z.object({
+  nodeId: z.string(),
   /** The model's digest where it has one, else its name; `WHOLE_NODE` for uptime. */
-  model: string;
-  atMs: number;
-  fact: ReputationFact;
-}
+  model: z.string(),
+  atMs: z.number().int(),
+  fact: reputationFactSchema,
+});
+export type ReputationEvent = z.infer<typeof reputationEventSchema>;

@@ -93,6 +93,27 @@ test("recomputed from the log, every score is the same", async () => {
   }
 });
 
+test("what another hub saw counts here as well, is written once, and is in the snapshot", async () => {
+  const log = { warn: () => {} };
+  const there = await createReputation({ pool, registry, nowMs: () => now, log, shared: true });
+  const elsewhere = facts.length * 3;
+  for (let i = 0; i < elsewhere; i++) there.record("a", "m", facts[i % facts.length]!);
+  expect(reputation.standingOf("a", "m")).toMatchObject({ newcomer: true });
+  reputation.learn(there.take(10));
+  reputation.learn(there.take(100));
+  expect(there.take(100)).toEqual([]);
+  expect(reputation.standingOf("a", "m")).toEqual(there.standingOf("a", "m"));
+  await there.close();
+  reputation.record("a", "m", facts[0]!);
+  await reputation.flush();
+  const { rows } = await pool.query("SELECT count(*)::int AS events FROM reputation_events");
+  expect(rows).toEqual([{ events: elsewhere + 1 }]);
+  const [kept, again] = [await loadReputation(pool), await recomputeReputation(pool)];
+  const scoreIn = (book: typeof kept) => standing(book.get("a")!.get("m"), undefined, now).score;
+  expect(scoreIn(kept)).toBeCloseTo(scoreIn(again), 6);
+  expect(reputation.take(10)).toEqual([]); // it has nobody to tell
+});
+
 test("snapshots of another version are not believed: the log is", async () => {
   live();
   const { score } = reputation.standingOf("b", "m");

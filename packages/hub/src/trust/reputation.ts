@@ -5,14 +5,14 @@
  * Uptime is watched from the hub's start on: a time in which the hub was away counts for nobody. A node that stays away
  * is watched AWAY_WATCHED_MS long; then it is taken for gone, and what it has only fades.
  *
- * Each hub process counts what it saw. Where several share a database the log has what all saw, a snapshot only what its
- * last writer did.
+ * Hubs that share a database tell each other what they saw (fabric/gossip.ts), and each writes its own to the log. A snapshot
+ * has what its last writer saw and was told.
  */
 import type { ModelOffer } from "@gfe/protocol";
 import type pg from "pg";
 import type { Registry } from "../market/registry.ts";
 import { type AttemptReport, factsOf, modelKey } from "./attempt-facts.ts";
-import { type ReputationEvent, type ReputationFact, WHOLE_NODE } from "./events.ts";
+import { type ReputationEvent, type ReputationFact, reputationEventSchema, WHOLE_NODE } from "./events.ts";
 import { type ExplainedPart, explained } from "./explain.ts";
 import {
   countersIn,
@@ -21,7 +21,7 @@ import {
   saveReputation,
   type Touched,
 } from "./reputation-store.ts";
-import { applyFact, type Standing, standing, usualOf } from "./score.ts";
+import { applyFact, type Counters, type Standing, standing, usualOf } from "./score.ts";
 
 const FLUSH_MS = 3_000;
 /** Events that wait for the database; above it the oldest are dropped from the log (they have counted all the same). */
@@ -48,6 +48,10 @@ export interface Reputation {
   record(nodeId: string, model: string, fact: ReputationFact): void;
   /** Every model that this node offers now or is remembered for, in words. */
   explain(nodeId: string, offers: readonly ModelOffer[]): ModelReputation[];
+  /** What this hub recorded and did not take from here before, for other hubs; empty unless it is shared. */
+  take(max: number): ReputationEvent[];
+  /** What another hub recorded, and writes to the log. */
+  learn(events: readonly ReputationEvent[]): void;
   /** Writes what is buffered. Throws where the database does not take it; then it stays buffered. */
   flush(): Promise<void>;
   close(): Promise<void>;
@@ -58,7 +62,12 @@ export interface ReputationOptions {
   registry: Registry;
   nowMs: () => number;
   log: { warn(fields: object, message: string): void };
+  /** Keep what is recorded for other hubs too. */
+  shared?: boolean;
 }
+
+/** How hubs tell each other of it. */
+export const reputationGossip = { name: "judged", everyMs: 500, item: reputationEventSchema } as const;
 
 interface Watch {
   online: boolean;
@@ -71,23 +80,31 @@ export async function createReputation({
   registry,
   nowMs,
   log,
+  shared = false,
 }: ReputationOptions): Promise<Reputation> {
   const book = await loadReputation(pool);
   let buffer: ReputationEvent[] = [];
+  const untold: ReputationEvent[] = [];
   const touched = new Map<string, Touched>();
   const fresh = new Map<string, Map<string, { standing: Standing; untilMs: number }>>();
   const watches = new Map<string, Watch>();
   for (const nodeId of book.keys()) watches.set(nodeId, { online: false, sinceMs: nowMs(), awayMs: 0 });
 
-  function record(nodeId: string, model: string, fact: ReputationFact): void {
-    const atMs = Math.round(nowMs());
+  function apply({ nodeId, model, atMs, fact }: ReputationEvent): Counters {
     const counters = countersIn(book, nodeId, model, atMs);
     applyFact(counters, fact, atMs);
-    touched.set(`${nodeId} ${model}`, { nodeId, model, counters });
     if (model === WHOLE_NODE) fresh.delete(nodeId);
     else fresh.get(nodeId)?.delete(model);
-    if (buffer.length >= BUFFER_MAX) buffer.shift();
-    buffer.push({ nodeId, model, atMs, fact });
+    return counters;
+  }
+
+  function record(nodeId: string, model: string, fact: ReputationFact): void {
+    const event = { nodeId, model, atMs: Math.round(nowMs()), fact };
+    touched.set(`${nodeId} ${model}`, { nodeId, model, counters: apply(event) });
+    for (const waiting of shared ? [buffer, untold] : [buffer]) {
+      if (waiting.length >= BUFFER_MAX) waiting.shift();
+      waiting.push(event);
+    }
   }
 
   function watch(nodeId: string, online: boolean): void {
@@ -179,6 +196,10 @@ export async function createReputation({
         const { parts, ...words } = explained(found, ofModel, ofNode, now);
         return { ...found, model, explained: parts, ...words };
       });
+    },
+    take: (max) => untold.splice(0, max),
+    learn(events) {
+      for (const event of events) apply(event);
     },
     flush,
     async close() {

@@ -1,40 +1,9 @@
 /** What every bus does, told of both: the one in a process and the one over a real Redis. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { startRedis, type TestRedis, withoutRedis } from "../testing/redis.ts";
+import { type Network, networks } from "../testing/networks.ts";
+import { withoutRedis } from "../testing/redis.ts";
 import { BUS_MESSAGE_BYTES_MAX, type Bus } from "./bus.ts";
-import { createLocalNetwork, type LocalNetwork } from "./local-bus.ts";
 import { connectRedisBus } from "./redis-bus.ts";
-
-if (withoutRedis)
-  console.warn("\n*** NOTHING BETWEEN HUBS IS TESTED ON REDIS: redis-server is not installed ***\n");
-
-interface Half {
-  join(self: string): Promise<Bus>;
-  cut(): Promise<void>;
-  mend(): Promise<void>;
-  end(): Promise<void>;
-}
-
-async function inProcess(): Promise<Half> {
-  const network: LocalNetwork = createLocalNetwork();
-  return {
-    join: async (self) => network.join(self),
-    cut: async () => network.cut(),
-    mend: async () => network.mend(),
-    end: async () => {},
-  };
-}
-
-async function onRedis(): Promise<Half> {
-  const redis: TestRedis = await startRedis();
-  const log = { warn() {}, info() {} };
-  return {
-    join: (self) => connectRedisBus({ url: redis.url, self, log }),
-    cut: redis.kill,
-    mend: redis.start,
-    end: redis.kill,
-  };
-}
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
@@ -65,12 +34,9 @@ const connectedIs = (bus: Bus, wanted: boolean) =>
     bus.onConnected((connected) => connected === wanted && resolve());
   });
 
-describe.each([
-  ["in a process", inProcess, false],
-  ["over Redis", onRedis, withoutRedis],
-] as const)("a bus %s", (_where, make, skipped) => {
+describe.each(networks)("a bus %s", (_where, make, skipped) => {
   describe.skipIf(skipped)("", () => {
-    let half: Half;
+    let half: Network;
     let names = 0;
     const open: Bus[] = [];
     const join = async (name = `hub-${names++}`) => {
@@ -170,11 +136,19 @@ describe.each([
       await to.until(1);
       expect(to.heard.map(({ text }) => text)).toEqual(["found"]);
     });
+
+    it("can be left while it is broken", async () => {
+      const bus = await join();
+      await half.cut();
+      await connectedIs(bus, false);
+      await bus.close();
+      await half.mend();
+    });
   });
 });
 
 it.skipIf(withoutRedis)("a message over the limit is refused where it is sent", async () => {
-  const half = await onRedis();
+  const half = await networks[1]![1]();
   const bus = await half.join("hub");
   expect(() => bus.send("other", new Uint8Array(BUS_MESSAGE_BYTES_MAX + 1))).toThrow("too large");
   await bus.close();

@@ -10,6 +10,7 @@ import { BUS_MESSAGE_BYTES_MAX, type Bus } from "./bus.ts";
 const ALL = "gfe:all";
 const channelOf = (peer: string) => `gfe:to:${peer}`;
 const RETRY_MS_MAX = 2_000;
+const CLOSE_TIMEOUT_MS = 1_000;
 const CONNECT_TIMEOUT_MS = 5_000;
 /** A connection on which nothing was heard for two of these is taken for broken. */
 const PING_MS = 2_000;
@@ -161,7 +162,10 @@ export async function connectRedisBus({ url, self, log }: RedisBusOptions): Prom
       flush();
       closed = true;
       look();
-      await Promise.all([out, into].map((one) => one.close().catch(() => one.destroy())));
+      // A Redis that is away, or does not answer, keeps nobody from ending.
+      await Promise.all(
+        [out, into].map((one) => within(CLOSE_TIMEOUT_MS, one.close()).catch(() => one.destroy())),
+      );
     },
   };
 }

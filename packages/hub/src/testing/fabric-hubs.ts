@@ -1,13 +1,13 @@
-/** Hubs' halves of the fabric on a bus in this process, with nodes that a test speaks for. */
+/** Hubs' halves of the fabric, with nodes that a test speaks for. */
 import type { SignedReceipt } from "@gfe/protocol";
 import { z } from "zod";
 import type { Bus } from "../fabric/bus.ts";
 import { type Fabric, joinFabric } from "../fabric/fabric.ts";
 import type { Gossip } from "../fabric/gossip.ts";
-import { createLocalNetwork } from "../fabric/local-bus.ts";
 import type { AttemptSink, Dispatcher } from "../jobs/dispatcher.ts";
 import { createSlotQueue, type SlotQueue } from "../jobs/slot-queue.ts";
 import { createRegistry, type NodeEntry, type Registry } from "../market/registry.ts";
+import type { Network } from "./networks.ts";
 
 const BEAT_MS = 10;
 /** Long enough for a machine that is busy with other tests. */
@@ -48,14 +48,18 @@ export interface HubOptions {
   waitersMax?: number;
 }
 
-export function createFabricHubs() {
-  const network = createLocalNetwork();
+export interface FabricHubs {
+  hub(name: string, options?: HubOptions): Promise<FabricHub>;
+  close(): Promise<void>;
+}
+
+export function createFabricHubs(network: Pick<Network, "join">): FabricHubs {
   const hubs: FabricHub[] = [];
 
-  function hub(
+  async function hub(
     name: string,
     { wrap = (bus) => bus, goneMs = GONE_MS, waitersMax = 1_000 }: HubOptions = {},
-  ): FabricHub {
+  ): Promise<FabricHub> {
     const registry = createRegistry();
     const asked: FabricHub["asked"] = [];
     const local: Dispatcher = {
@@ -72,7 +76,7 @@ export function createFabricHubs() {
       },
       nodeKey: (nodeId) => `key of ${nodeId}`,
     };
-    const bus = wrap(network.join(name));
+    const bus = wrap(await network.join(name));
     const times = { nowMs: () => performance.now(), beatMs: BEAT_MS, goneMs };
     const news: FabricHub["news"] = [];
     const listeners = {
@@ -97,10 +101,12 @@ export function createFabricHubs() {
   }
 
   return {
-    network,
     hub,
     async close() {
-      for (const { fabric } of hubs) await fabric.close();
+      for (const { fabric, bus } of hubs) {
+        await fabric.close();
+        await bus.close();
+      }
     },
   };
 }

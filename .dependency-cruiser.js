@@ -65,6 +65,11 @@ export default {
     closed("webhooks-stand-alone", "webhooks", "http|link|live|accounts|db|jobs|billing|market|trust|hub"),
     closed("link-knows-no-http", "link", "http|live|accounts|db|hub"),
     closed("http-knows-no-link", "http", "link|db|hub"),
+    closed(
+      "background-knows-no-work",
+      "background",
+      "http|link|live|accounts|db|jobs|billing|market|trust|fabric|hub",
+    ),
     closed("accounts-stand-alone", "accounts", "http|link|live|jobs|billing|market|trust|hub"),
   ],
   options: {

@@ -9,6 +9,8 @@ import type { FastifyRequest } from "fastify";
 import type pg from "pg";
 import pino from "pino";
 import { type Accounts, createAccounts, type Principal } from "./accounts/accounts.ts";
+import { deleteExpired } from "./accounts/clean-up.ts";
+import { startBackground } from "./background/background.ts";
 import { createBilling, userAccount } from "./billing/billing.ts";
 import { budgetOf, createBooks } from "./billing/books.ts";
 import type { Config } from "./config.ts";
@@ -40,6 +42,7 @@ import { registerRest } from "./http/rest/rest.ts";
 import { createServer } from "./http/server.ts";
 import { registerWeb } from "./http/web.ts";
 import { createDeferred, deleteExpiredDeferred } from "./jobs/deferred/runner.ts";
+import { recover } from "./jobs/deferred/store.ts";
 import { getJob, jobTotals } from "./jobs/job-queries.ts";
 import { createJobs } from "./jobs/jobs.ts";
 import { abandonedRider } from "./jobs/records.ts";
@@ -62,7 +65,7 @@ import { createDeliverer } from "./webhooks/deliver.ts";
 export const HUB_VERSION = "0.1.0";
 const EXPIRY_INTERVAL_MS = 5_000;
 const EXPIRY_BATCH = 500;
-const CLEANUP_INTERVAL_MS = 10 * 60_000;
+const CLEAN_UP_S = 10 * 60;
 /** How long a cancelled node has to send its receipt. */
 const RECEIPT_MS = 2_000;
 
@@ -136,7 +139,10 @@ async function serve(
   const watch = config.databaseUrl
     ? await startHubWatch({
         ...{ pool, hubId, log, lostMs: config.hubLostMs },
-        onDead: (id) => resolveLeftovers({ pool, ledger, log }, id, "hub_lost"),
+        async onDead(id) {
+          await resolveLeftovers({ pool, ledger, log }, id, "hub_lost");
+          await recover(pool, id, []);
+        },
       })
     : null;
 
@@ -383,20 +389,20 @@ async function serve(
   await registerWeb(app);
 
   const expiring = every(EXPIRY_INTERVAL_MS, () => expireHolds(ledger), log);
-  const cleaning = every(
-    CLEANUP_INTERVAL_MS,
-    async () => {
-      await deleteExpiredResults(pool);
-      await deleteExpiredDeferred(pool);
-      await deleteExpiredResponses(pool);
-      await deleteOldReputation(pool);
-    },
-    log,
-  );
   await app.listen({ host: config.host, port });
   log.info({ url: localUrl }, "hub listening");
   deferred.start();
   deliverer.start();
+  const background = startBackground({
+    ...{ pool, log },
+    works: [
+      { name: "old-sign-ins", everyS: CLEAN_UP_S, run: () => deleteExpired(pool) },
+      { name: "old-results", everyS: CLEAN_UP_S, run: () => deleteExpiredResults(pool) },
+      { name: "old-deferred-jobs", everyS: CLEAN_UP_S, run: () => deleteExpiredDeferred(pool) },
+      { name: "old-responses", everyS: CLEAN_UP_S, run: () => deleteExpiredResponses(pool) },
+      { name: "old-reputation", everyS: CLEAN_UP_S, run: () => deleteOldReputation(pool) },
+    ],
+  });
 
   return {
     url: baseUrl,
@@ -404,12 +410,12 @@ async function serve(
     async stop() {
       draining = true;
       clearInterval(expiring);
-      clearInterval(cleaning);
       const stopping = deferred.stop();
+      const atRest = background.stop();
       stopCanaries();
       await Promise.all([jobs.drain(config.drainMs), fabric?.drain(config.drainMs)]);
       await stopping.idle();
-      await deliverer.stop();
+      await Promise.all([deliverer.stop(), atRest]);
       live.close();
       await link.close();
       await fabric?.close();

@@ -2,9 +2,9 @@
 
 import { generateKeyPair } from "@gfe/protocol";
 import OpenAI from "openai";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { startRedis, type TestRedis, withoutRedis } from "../../hub/src/testing/redis.ts";
-import { createHubHome } from "./hub-process.ts";
+import { createHubHome, type HubHome, type HubProcess } from "./hub-process.ts";
 import { RogueAgent, type RogueOptions } from "./rogue-agent.ts";
 import { type Person, startWorld, until, type World } from "./world.ts";
 
@@ -219,29 +219,45 @@ describe.skipIf(withoutRedis)("two hubs", () => {
   });
 });
 
-it("a hub that is killed in the midst of an answer leaves no hold: the other gives it back, and its provider is not paid", async () => {
-  const world = await startWorld({ GFE_HUB_LOST_MS: "1000", GFE_SIGNUP_CREDITS: "1000" });
-  const home = await createHubHome();
-  try {
-    const [provider, consumer] = [await world.person("provider"), await world.person("consumer")];
-    const before = await world.available(consumer);
-    const killed = await home.start({
-      DATABASE_URL: world.pool.options.connectionString!,
+describe("a hub that is killed", () => {
+  let world: World;
+  let home: HubHome;
+  let killed: HubProcess;
+  let provider: Person;
+  let consumer: Person;
+  let node: RogueAgent;
+  beforeEach(async () => {
+    world = await startWorld({ GFE_HUB_LOST_MS: "1000", GFE_SIGNUP_CREDITS: "1000" });
+    home = await createHubHome();
+    [provider, consumer] = [await world.person("provider"), await world.person("consumer")];
+    killed = await home.start({
+      ...{ DATABASE_URL: world.pool.options.connectionString!, GFE_LOG_LEVEL: "fatal" },
       GFE_DRAIN_MS: "0",
-      GFE_LOG_LEVEL: "fatal",
     });
-    const node = await RogueAgent.join({
+    node = await RogueAgent.join({
       ...{ hubUrl: home.url, token: provider.agentToken },
       onStart: (start, agent) => agent.text(start.channel, "word"),
     });
-    const answer = await fetch(`${home.url}/v1/chat/completions`, {
+  });
+  afterEach(async () => {
+    node.die();
+    await home.clean();
+    await world.end();
+  });
+
+  const ask = (path: string, more: object = {}) =>
+    fetch(`${home.url}${path}`, {
       method: "POST",
       headers: { authorization: `Bearer ${consumer.key}`, "content-type": "application/json" },
       body: JSON.stringify({
-        ...{ model: "m", stream: true, max_tokens: 5 },
-        messages: [{ role: "user", content: "hi" }],
+        ...{ model: "m", messages: [{ role: "user", content: "hi" }] },
+        ...more,
       }),
     });
+
+  it("in the midst of an answer leaves no hold: the other gives it back, and its provider is not paid", async () => {
+    const before = await world.available(consumer);
+    const answer = await ask("/v1/chat/completions", { stream: true });
     await answer.body!.getReader().read();
     expect(await world.ledger.openHolds()).toHaveLength(1);
     await killed.kill("SIGKILL");
@@ -250,9 +266,21 @@ it("a hub that is killed in the midst of an answer leaves no hold: the other giv
     const { rows } = await world.pool.query("SELECT state, error_code, cost_micro::int FROM jobs");
     expect(rows).toEqual([{ state: "failed", error_code: "node_lost", cost_micro: 0 }]);
     await until(async () => (await world.pool.query("SELECT FROM hubs")).rowCount === 1, "it is forgotten");
-    node.die();
-  } finally {
-    await home.clean();
-    await world.end();
-  }
-}, 60_000);
+  }, 60_000);
+
+  it("with a submitted job leaves that to the other, which runs it and is paid once", async () => {
+    const before = await world.available(consumer);
+    expect((await ask("/api/v1/jobs")).status).toBe(202);
+    await until(() => node.starts.length === 1, "it runs");
+    await killed.kill("SIGKILL");
+    const other = await RogueAgent.join({ hubUrl: world.hub.url, token: provider.agentToken });
+    const states = async () => (await world.pool.query("SELECT state FROM deferred_jobs")).rows;
+    await until(async () => (await states())[0].state === "completed", "it is done", 30_000);
+    expect([node.starts.length, other.starts.length]).toEqual([1, 1]);
+    await until(async () => (await world.ledger.openHolds()).length === 0, "all is settled");
+    const { rows } = await world.pool.query("SELECT state FROM jobs ORDER BY state");
+    expect(rows).toEqual([{ state: "completed" }, { state: "failed" }]);
+    expect(before - (await world.available(consumer))).toBe(CREDIT);
+    other.die();
+  }, 60_000);
+});

@@ -4,7 +4,6 @@ import type pg from "pg";
 import type { Config } from "../config.ts";
 import { listen } from "../db/listen.ts";
 import { type Auth, createAuth } from "./auth.ts";
-import { deleteExpired } from "./clean-up.ts";
 import { createDeviceGrants, type DeviceGrants } from "./device.ts";
 import { createSecretStore, REVOKED_CHANNEL, type SecretStore } from "./secrets.ts";
 
@@ -66,7 +65,6 @@ export interface AccountsOptions {
   log(level: string, message: string): void;
 }
 
-const CLEAN_UP_INTERVAL_MS = 10 * 60_000;
 const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS"]);
 const ALL_SCOPES: readonly KeyScope[] = ["inference", "read", "manage"];
 
@@ -91,10 +89,6 @@ export function createAccounts(options: AccountsOptions): Accounts {
         store.catchUp().catch((error: unknown) => options.log("warn", `revocations: ${String(error)}`));
     },
   });
-  const cleaning = setInterval(() => {
-    deleteExpired(pool).catch((error: unknown) => options.log("warn", `cleaning up: ${String(error)}`));
-  }, CLEAN_UP_INTERVAL_MS).unref();
-
   /** What belongs to a new user but is not in its row. Whatever fails here is made up at the next log-in or start. */
   async function completeSignup(userId: string): Promise<void> {
     try {
@@ -184,7 +178,6 @@ export function createAccounts(options: AccountsOptions): Accounts {
       await pool.query(`UPDATE "user" SET "signupGranted" = true WHERE "id" = $1`, [userId]);
     },
     async close() {
-      clearInterval(cleaning);
       await revocations.close();
       await Promise.all([keys.close(), agentTokens.close()]);
     },

@@ -280,8 +280,8 @@ function ended(where: string, state: string, error: string, jobId = "NULL", answ
 }
 
 /**
- * What this hub had taken and does not run (it died, or could not write): answers that were paid are completed, the
- * rest waits again. Its old hold is resolved by then: voided, or with the jobs of a hub that starts.
+ * What a hub had taken and does not run (it died, or could not write): answers that were paid are completed, the
+ * rest waits again. Its old hold is resolved by then: voided, or with the jobs of a hub that starts or was found dead.
  */
 export async function recover(pool: pg.Pool, hubId: string, running: string[]): Promise<number> {
   const mine = "d.hub_id = $1 AND d.state IN ('running', 'answered') AND NOT d.id = ANY ($2)";

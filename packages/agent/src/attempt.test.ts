@@ -1,5 +1,6 @@
 import { verifySignature } from "@gfe/protocol";
 import { describe, expect, it } from "vitest";
+import type { EngineAttempt } from "./engines/engine.ts";
 import { createScriptedEngine, type Script } from "./engines/scripted.ts";
 import { attemptId, hubOf, memoryHost, nodeOf } from "./testing/nodes.ts";
 
@@ -22,6 +23,18 @@ describe("attempts", () => {
       output_bytes: 6,
     });
     expect(await verifySignature(connection.nodeKey, receipt, signature)).toBe(true);
+  });
+
+  it("give their engine the hub's trace to go on with, and nothing that is none", async () => {
+    const hub = await hubOf();
+    const heard: unknown[] = [];
+    const failure = ({ traceparent }: EngineAttempt) => void heard.push(traceparent);
+    await nodeOf(hub, { failure });
+    const connection = await hub.joined();
+    const traceparent = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
+    for (const sent of [traceparent, `${traceparent}\r\nhost: elsewhere`])
+      await connection.start({ attempt: attemptId(), traceparent: sent }).end;
+    expect(heard).toEqual([traceparent, undefined]);
   });
 
   it("have a receipt when they fail, and it counts what was delivered", async () => {

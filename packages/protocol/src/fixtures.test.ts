@@ -81,6 +81,26 @@ test("members that only a newer peer knows are dropped, not refused", () => {
   expect(drain).toEqual({ type: "drain", draining: true });
 });
 
+test.each([
+  "",
+  null,
+  7,
+  "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+  `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nx: y`,
+  "0".repeat(1_000_000),
+])("a trace that is none is dropped, and its attempt runs: case %#", (traceparent) => {
+  const start = {
+    type: "attempt.start",
+    attempt: "att_1",
+    channel: 1,
+    kind: "chat",
+    model: "m",
+    body: {},
+    deadline_ms: 1,
+  };
+  expect(hubFrameSchema.parse({ ...start, traceparent })).toEqual(start);
+});
+
 function changed(
   value: unknown,
   { set = {}, drop }: Pick<Group["invalid"][number], "set" | "drop">,

@@ -50,6 +50,12 @@ const key = z.string().regex(/^[A-Za-z0-9_-]{43}$/, "must be a 32-byte key in ba
 const nonce = z.string().regex(/^[A-Za-z0-9_-]{22,86}$/);
 const signature = z.string().regex(/^[A-Za-z0-9_-]{86}$/);
 const attemptId = z.string().min(1).max(64);
+/** W3C trace context, version 00. What is none is left out, and costs nobody its attempt. */
+const traceparent = z
+  .string()
+  .regex(/^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/)
+  .optional()
+  .catch(undefined);
 
 export const hubFrameSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("challenge"), version: z.number().int(), hub_key: key, nonce }),
@@ -89,6 +95,8 @@ export const hubFrameSchema = z.discriminatedUnion("type", [
     prefix: z
       .object({ pieces: z.array(z.string().min(1)).min(1), tokens: z.number().int().min(1) })
       .optional(),
+    /** The span that the attempt belongs to, where the hub is traced. */
+    traceparent,
   }),
   z.object({ type: z.literal("attempt.cancel"), attempt: attemptId, reason: z.string().max(200) }),
   z.object({ type: z.literal("attempt.pause"), attempt: attemptId }),

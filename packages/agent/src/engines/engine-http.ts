@@ -59,17 +59,19 @@ export interface Exchange {
   path: string;
   body: object;
   signal: AbortSignal;
+  /** What a traced engine goes on with. */
+  traceparent: string | undefined;
 }
 
 /** Posts an attempt; a refusal comes back as its outcome. */
 export async function post(exchange: Exchange): Promise<HttpResponse | EngineOutcome> {
-  const { host, address, path, body, signal } = exchange;
+  const { host, address, path, body, signal, traceparent } = exchange;
   let response: HttpResponse;
   try {
     response = await host.http({
       url: address.baseUrl + path,
       method: "POST",
-      headers: headersOf(address),
+      headers: { ...headersOf(address), ...(traceparent === undefined ? {} : { traceparent }) },
       body: JSON.stringify(body),
       signal,
     });

@@ -22,7 +22,10 @@ export interface DiscoveredModel {
   slots: number;
 }
 
-export type EngineAttempt = Pick<AttemptStart, "kind" | "model" | "body" | "whole" | "prefix">;
+export type EngineAttempt = Pick<
+  AttemptStart,
+  "kind" | "model" | "body" | "whole" | "prefix" | "traceparent"
+>;
 
 /** Token counts in the engine's own words; anything not a count is dropped by the runner. */
 export interface EngineUsage {

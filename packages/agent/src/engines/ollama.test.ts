@@ -18,6 +18,18 @@ describe("a chat on Ollama", () => {
     });
   });
 
+  it("is sent the trace that it belongs to, if any", async () => {
+    const traceparent = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
+    const heard: unknown[] = [];
+    const answer: Answer = (request, response) => {
+      heard.push(request.headers.traceparent);
+      response.end(`${JSON.stringify(done())}\n`);
+    };
+    await ask(answer, { body: { messages }, traceparent });
+    await ask(answer, { body: { messages } });
+    expect(heard).toEqual([traceparent, undefined]);
+  });
+
   it("goes on behind what another node said", async () => {
     const prefix = { pieces: ["On", "ce"], tokens: 4 };
     const chat = await ask(ndjson(said(" upon"), done()), { body: { messages, max_tokens: 10 }, prefix });

@@ -43,7 +43,14 @@ export function createOllamaEngine(options: OllamaOptions): Engine {
     const call: OllamaCall | EngineOutcome =
       attempt.kind === "embedding" ? ollamaEmbedCall(attempt, model) : ollamaCall(attempt, model);
     if ("type" in call) return call;
-    const response = await post({ host, address, path: call.path, body: call.body, signal });
+    const response = await post({
+      host,
+      address,
+      path: call.path,
+      body: call.body,
+      signal,
+      traceparent: attempt.traceparent,
+    });
     if (isOutcome(response)) return response;
     if (attempt.kind === "embedding") return readOllamaEmbeddings(response, sink, call.inputs);
     const reader = createOllamaReader(sink);

@@ -28,7 +28,14 @@ export function createOpenAiEngine(options: OpenAiOptions): Engine {
     if (!model) return failed("engine_error", `${attempt.model} is not offered any more`);
     if (attempt.kind === "embedding") return embed(attempt, model, sink, signal);
     const path = attempt.kind === "chat" ? "/v1/chat/completions" : "/v1/completions";
-    const response = await post({ host, address, path, body: bodyOf(kind, attempt, model), signal });
+    const response = await post({
+      host,
+      address,
+      path,
+      body: bodyOf(kind, attempt, model),
+      signal,
+      traceparent: attempt.traceparent,
+    });
     if (isOutcome(response)) return response;
     if (response.header("content-type")?.startsWith("application/json"))
       return readWholeAnswer(await readJson(response, ENGINE_LIMITS.answerBytes), sink);
@@ -46,7 +53,14 @@ export function createOpenAiEngine(options: OpenAiOptions): Engine {
       return failed("engine_refused", request.error.issues[0]?.message ?? "malformed body");
     const { input } = request.data;
     const body = { model: model.id, input, encoding_format: "float" };
-    const response = await post({ host, address, path: "/v1/embeddings", body, signal });
+    const response = await post({
+      host,
+      address,
+      path: "/v1/embeddings",
+      body,
+      signal,
+      traceparent: attempt.traceparent,
+    });
     if (isOutcome(response)) return response;
     const answer = embeddingsSchema.safeParse(await readJson(response, ENGINE_LIMITS.embeddingsBytes)).data;
     if (answer?.data.length !== input.length)

@@ -29,6 +29,8 @@ const forbidden: [rule: string, from: string, to: string][] = [
   ["sdk-knows-the-protocol", "packages/sdk/src/", "packages/agent/src/index.ts"],
   ["web-speaks-through-the-sdk", "packages/web/src/", "packages/protocol/src/index.ts"],
   ["hub-knows-protocol-and-ledger", `${HUB}/`, "packages/agent/src/index.ts"],
+  ["tracing-stands-alone", "packages/tracing/src/", "packages/protocol/src/index.ts"],
+  ["spans-know-no-edge", `${HUB}/tracing/`, `${HUB}/http/one.ts`],
   ["packages-are-entered-by-their-index", "packages/cli/src/", "packages/sdk/src/http.ts"],
   ["resolvable", `${HUB}/`, `${HUB}/gone.ts`],
 ];
@@ -38,6 +40,8 @@ const allowed: [from: string, to: string][] = [
   [`${HUB}/billing/`, "packages/ledger/src/index.ts"],
   [`${HUB}/http/`, `${HUB}/jobs/one.ts`],
   ["packages/agent/src/", "packages/protocol/src/index.ts"],
+  ["packages/agent/src/", "packages/tracing/src/index.ts"],
+  [`${HUB}/http/`, `${HUB}/tracing/one.ts`],
   ["packages/web/src/", "packages/sdk/src/index.ts"],
   ["packages/cli/src/", `${HUB}/index.ts`],
 ];

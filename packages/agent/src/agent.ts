@@ -15,6 +15,7 @@ import {
   OFFER_LIMITS,
   type Signer,
 } from "@gfe/protocol";
+import type { Tracer } from "@gfe/tracing";
 import { createCatalogue, type PriceList } from "./catalogue.ts";
 import { type DetectOptions, detectEngines } from "./engines/detect.ts";
 import type { Engine } from "./engines/engine.ts";
@@ -68,6 +69,8 @@ export interface AgentOptions {
   signer?: Signer;
   allowInsecure?: boolean;
   refreshMs?: number;
+  /** What attempts are traced with; they are not, unless given. */
+  tracer?: Tracer;
   onEvent?: (event: AgentEvent) => void;
   /** Ends the agent, also while it waits for its first join. */
   signal?: AbortSignal;
@@ -145,6 +148,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     onStarted: (attempt) => onEvent({ type: "attempt.started", ...attempt }),
     onEnded: (report) => onEvent({ type: "attempt.ended", ...report }),
     onEngineGone: (engine) => catalogue.withdraw(engine) && announce(),
+    tracer: options.tracer,
   });
 
   const link: Link = createLink({

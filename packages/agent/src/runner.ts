@@ -1,6 +1,8 @@
 /** Runs the attempts of one connection: within the slots, each once, each with one end. */
 import type { AgentFrame, AttemptFailure, AttemptStart, Signer } from "@gfe/protocol";
+import type { Tracer } from "@gfe/tracing";
 import { Attempt, type AttemptEnd } from "./attempt.ts";
+import { type AttemptTrace, traceAttempt } from "./attempt-trace.ts";
 import type { DeltaWriter } from "./delta-writer.ts";
 import { type Engine, failed } from "./engines/engine.ts";
 import type { Host } from "./host.ts";
@@ -42,6 +44,7 @@ export interface RunnerOptions {
   onEnded?(report: AttemptReport): void;
   /** Nothing listens at an engine's address any more. */
   onEngineGone?(engine: Engine): void;
+  tracer?: Tracer | undefined;
 }
 
 export interface Runner {
@@ -84,7 +87,12 @@ export function createRunner(options: RunnerOptions): Runner {
     if (ended.size > AGENT_LIMITS.endedRemembered) ended.delete(ended.values().next().value!);
   }
 
-  async function run(attempt: Attempt, placement: Placement, outlet: Outlet): Promise<void> {
+  async function run(
+    attempt: Attempt,
+    placement: Placement,
+    outlet: Outlet,
+    trace: AttemptTrace,
+  ): Promise<void> {
     const startedMs = host.nowMs();
     open++;
     running.set(attempt.id, attempt);
@@ -99,6 +107,7 @@ export function createRunner(options: RunnerOptions): Runner {
     remember(attempt.id);
     if (end.engineGone) options.onEngineGone?.(placement.engine);
     await conclude(attempt, end, outlet);
+    trace.ended(end);
     options.onEnded?.({
       attempt: attempt.id,
       model: attempt.model,
@@ -131,22 +140,21 @@ export function createRunner(options: RunnerOptions): Runner {
       if (running.has(frame.attempt) || ended.has(frame.attempt)) return; // a repeat: its end is or was told
       const placement = options.place(frame.model);
       const refused = refusalOf(frame, placement);
+      const trace = traceAttempt(options.tracer, frame, host.nowMs);
       const attempt = new Attempt({
         host,
         start: frame,
-        engine: placement?.engine ?? noEngine,
+        engine: trace.engine(placement?.engine ?? noEngine),
         digest: placement?.digest ?? null,
         signer,
         deltas: outlet.deltas,
       });
-      if (!refused && placement) return void run(attempt, placement, outlet);
+      if (!refused && placement) return void run(attempt, placement, outlet, trace);
       remember(frame.attempt);
       const nothing = { inputBytes: 0, outputBytes: 0, outputDeltas: 0, reasoningDeltas: 0 };
-      void conclude(
-        attempt,
-        { outcome: refused!, usage: usageOf(null, nothing), engineGone: false, outputBytes: 0 },
-        outlet,
-      );
+      const end = { outcome: refused!, usage: usageOf(null, nothing), engineGone: false, outputBytes: 0 };
+      trace.ended(end);
+      void conclude(attempt, end, outlet);
     },
     cancel: (id) => running.get(id)?.abort({ code: "cancelled", message: "the hub cancelled the attempt" }),
     pause: (id) => running.get(id)?.pause(),

@@ -121,5 +121,5 @@ test("a variable that looks like ours but is not is pointed out, with what may b
 test("what must not be shown is marked as secret", () => {
   const secrets = configVariables.filter(({ secret }) => secret).map(({ name }) => name);
   expect(secrets).toEqual(expect.arrayContaining(["DATABASE_URL", "GFE_SECRET", "GFE_GOOGLE_CLIENT_SECRET"]));
-  for (const { name } of configVariables) if (/SECRET$/.test(name)) expect(secrets).toContain(name);
+  for (const { name } of configVariables) if (/SECRET$|HEADERS$/.test(name)) expect(secrets).toContain(name);
 });

@@ -2,6 +2,7 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseCredits } from "@gfe/protocol";
+import { parseTracingSettings, type TracingSettings, tracingVariables } from "@gfe/tracing";
 import { z } from "zod";
 
 export type OAuthProvider = "google" | "github" | "microsoft";
@@ -46,6 +47,8 @@ export interface Config {
   /** How long a stored response is kept after its conversation last went on; 0: none is stored. */
   responseHours: number;
   oauth: Partial<Record<OAuthProvider, { clientId: string; clientSecret: string; url: string | null }>>;
+  /** Null: no traces. */
+  tracing: TracingSettings | null;
 }
 
 /** Decimal digits: what else JavaScript takes for a number (" ", "0x10", "1e3") is a slip here. */
@@ -318,6 +321,7 @@ export const configVariables: Variable[] = [
     schema: number(0, 30 * 24),
   },
   ...oauthVariables,
+  ...tracingVariables.map((variable) => ({ ...variable, schema: z.string() })),
 ];
 
 export interface ConfigProblem {
@@ -340,6 +344,8 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
   }
   const oauth = oauthConfig(values, problems);
   problems.push(...fabricProblems(values));
+  const tracing = parseTracingSettings(env);
+  if (!tracing.ok) problems.push(...tracing.problems);
   const warnings = unknownVariables(env);
   if (problems.length > 0) return { ok: false, problems, warnings };
   const text = (name: string) => values.get(name) as string;
@@ -376,6 +382,7 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     canaryIntervalS: integer("GFE_CANARY_INTERVAL"),
     responseHours: integer("GFE_RESPONSE_HOURS"),
     oauth,
+    tracing: tracing.ok ? tracing.settings : null,
   };
   return { ok: true, config, warnings };
 }

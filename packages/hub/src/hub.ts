@@ -5,6 +5,7 @@ import { createServer as createNetServer } from "node:net";
 import { join } from "node:path";
 import { createLedger, type Ledger } from "@gfe/ledger";
 import { createSigner, GfeError, generateKeyPair, type KeyPair, newId, type Signer } from "@gfe/protocol";
+import { startTracing, type Tracer } from "@gfe/tracing";
 import type { FastifyRequest } from "fastify";
 import type pg from "pg";
 import pino from "pino";
@@ -56,6 +57,8 @@ import { explain } from "./market/explain.ts";
 import { createMatcher } from "./market/matcher.ts";
 import { createRegistry } from "./market/registry.ts";
 import { createPriceBook } from "./prices/price-book.ts";
+import { createJobTracer } from "./tracing/job-trace.ts";
+import { traceRequests } from "./tracing/request-trace.ts";
 import { modelKey } from "./trust/attempt-facts.ts";
 import { startCanaries } from "./trust/canary.ts";
 import { createReputation, reputationGossip } from "./trust/reputation.ts";
@@ -104,7 +107,12 @@ export async function startHub(config: Config): Promise<Hub> {
     undo.push(() => pool.end());
     const added = await migrate(pool);
     if (added.length > 0) log.info({ migrations: added.length }, "database migrated");
-    const serving = await serve(config, pool, log);
+    const tracing = await startTracing(config.tracing, {
+      ...{ name: "gfe-hub", version: HUB_VERSION },
+      onLost: (error) => log.warn({ error }, "traces are lost: the collector does not take them"),
+    });
+    undo.push(() => tracing?.close());
+    const serving = await serve(config, pool, log, tracing?.tracer);
     undo.push(serving.stop);
     return {
       url: serving.url,
@@ -123,6 +131,7 @@ async function serve(
   config: Config,
   pool: pg.Pool,
   log: pino.Logger,
+  tracer: Tracer | undefined,
 ): Promise<{ url: string; port: number; stop(): Promise<void> }> {
   const nowMs = () => performance.timeOrigin + performance.now();
   const random = Math.random;
@@ -248,6 +257,7 @@ async function serve(
     dispatcher,
     isOffered,
     began: matcher.began,
+    tracer: createJobTracer(tracer),
     limits: {
       queueWaitMs: config.queueWaitMs,
       batchWaitMs: config.queueBatchWaitMs,
@@ -339,6 +349,7 @@ async function serve(
   };
   await app.register(async (scope) => {
     sendRateHeaders(scope);
+    traceRequests(scope, tracer);
     const inference: InferenceDeps = {
       jobs,
       payerOf: inferencePayer,

@@ -1,4 +1,5 @@
 import {
+  AGENT_VERSION,
   type AgentEvent,
   createBuiltInEngine,
   createHubRecords,
@@ -14,6 +15,7 @@ import {
   startAgent,
 } from "@gfe/agent";
 import { type DataPolicy, dataPolicySchema, type PriceWire, regionSchema } from "@gfe/protocol";
+import { parseTracingSettings, startTracing, type Tracing } from "@gfe/tracing";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { Failure, reporting } from "../failure.ts";
 import { onStopSignals } from "../signals.ts";
@@ -82,7 +84,7 @@ export function addUp(program: Command): void {
     .option("--json", "one JSON object a line for each event")
     .addHelpText(
       "after",
-      "\nCtrl-C lets running answers end first; a second Ctrl-C stops at once.\nExamples:\n  gfe up --hub https://hub.example.org\n  gfe up --model-path ./model.gguf --price request=0,in=0.2,out=0.6\n",
+      "\nCtrl-C lets running answers end first; a second Ctrl-C stops at once.\nExamples:\n  gfe up --hub https://hub.example.org\n  gfe up --model-path ./model.gguf --price request=0,in=0.2,out=0.6\n\nTraces of attempts go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, if it is set: docs/tracing.md.\n",
     )
     .action(reporting(up));
 }
@@ -95,6 +97,7 @@ async function up(options: UpOptions): Promise<void> {
   const tell = options.json
     ? (event: object) => console.log(JSON.stringify(event))
     : (event: object) => print(event as AgentEvent);
+  const tracing = await traced();
   const token = await agentToken(host, options);
   const stopping = new AbortController();
   const onEarly = () => stopping.abort();
@@ -113,6 +116,7 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.region ? { region: options.region } : {}),
     ...(options.dataPolicy ? { dataPolicy: options.dataPolicy } : {}),
     ...(options.alias ? { aliases: options.alias } : {}),
+    ...(tracing ? { tracer: tracing.tracer } : {}),
     signal: stopping.signal,
     onEvent: tell,
   });
@@ -122,8 +126,20 @@ async function up(options: UpOptions): Promise<void> {
     () => void agent.stop(),
   );
   const end = await agent.done;
+  await tracing?.close();
   if (end.type === "fault") throw new Failure(end.error.message);
   process.exit(0);
+}
+
+/** Where the environment asks for traces: to this node's owner, and nobody else. */
+async function traced(): Promise<Tracing | null> {
+  const parsed = parseTracingSettings(process.env);
+  if (!parsed.ok)
+    throw new Failure(parsed.problems.map(({ variable, message }) => `${variable} ${message}`).join("; "));
+  return startTracing(parsed.settings, {
+    ...{ name: "gfe-agent", version: AGENT_VERSION },
+    onLost: (error) => console.error(`warning: traces are lost: ${error}`),
+  });
 }
 
 function ownEngines(host: Host, options: UpOptions): Engine[] {

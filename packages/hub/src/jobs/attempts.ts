@@ -207,6 +207,8 @@ export function createAttempts(options: AttemptsOptions): Attempts {
     const measured = options.began?.(offer, wish.outputTokens);
     const watched = watchPauses(course.flow);
     breaker.began(node.nodeId, wish.model, startedAtMs);
+    const traced = job.trace.attempt(attemptId, offer);
+    const { traceparent } = traced;
     const end = await runAttempt({
       dispatcher,
       nodeId: node.nodeId,
@@ -217,6 +219,7 @@ export function createAttempts(options: AttemptsOptions): Attempts {
         body: engineBody(request, offer),
         ...(inOnePiece(job, offer) ? { whole: true } : {}),
         ...(prefix ? { prefix } : {}),
+        ...(traceparent === undefined ? {} : { traceparent }),
         deadline_ms: Math.max(1, Math.round(job.deadlineAtMs - startedAtMs)),
       },
       sink: course.sink,
@@ -227,6 +230,7 @@ export function createAttempts(options: AttemptsOptions): Attempts {
       nowMs,
     });
     const endedAtMs = nowMs();
+    traced.ended(end, startedAtMs, endedAtMs);
     const { firstDeltaAtMs } = end;
     if (firstDeltaAtMs !== null && !course.lost) {
       job.firstDeltaAtMs ??= firstDeltaAtMs;

@@ -22,6 +22,7 @@ import { endedRider, runningRider } from "./records.ts";
 import { type Ending, outcomeOf, paymentsOf, type Running } from "./running.ts";
 import type { Lease, SlotQueue } from "./slot-queue.ts";
 import { quoteFor, wishOf } from "./terms.ts";
+import { type JobTrace, type JobTracer, untraced } from "./trace.ts";
 import type { FlowControl, JobOutcome, JobRequest, JobSink, Jobs } from "./types.ts";
 
 /** A hold outlives its job's total time by this much, so that a settlement can be tried again. */
@@ -62,10 +63,11 @@ export interface JobsOptions {
   isOffered?: (name: string) => boolean;
   /** An attempt begins; what it returns is called with how it went, or null where that says nothing of the node. */
   began?: Matcher["began"];
+  tracer?: JobTracer | undefined;
 }
 
 export function createJobs(options: JobsOptions): Jobs {
-  const { queue, billing, dispatcher, limits, nowMs, events } = options;
+  const { queue, billing, dispatcher, limits, nowMs, events, tracer = untraced } = options;
   let active = 0;
   let draining = false;
   const attempts = createAttempts({
@@ -83,7 +85,8 @@ export function createJobs(options: JobsOptions): Jobs {
     request: JobRequest,
     sink: JobSink,
     callerSignal: AbortSignal,
-    flow?: FlowControl,
+    flow: FlowControl | undefined,
+    trace: JobTrace,
   ): Promise<JobOutcome> {
     if (draining) throw new GfeError("shutting_down", undefined, { retryAfterS: 5 });
     active++;
@@ -99,9 +102,12 @@ export function createJobs(options: JobsOptions): Jobs {
       const { priority } = request;
       const waitMs = priority === "batch" ? limits.batchWaitMs : limits.queueWaitMs;
       const queued = sink.queued?.bind(sink);
-      const lease = await queue.acquire(wish, { priority, waitMs, queued }, stop.signal);
+      const lease = await trace.step("queue", () =>
+        queue.acquire(wish, { priority, waitMs, queued }, stop.signal),
+      );
       try {
-        const job = beginning(request, wish, lease.offer, waitedSinceMs);
+        const job = beginning(request, wish, lease.offer, waitedSinceMs, trace);
+        trace.began(job);
         const outcome = await runHeld(job, lease, sink, stop, flow);
         lease.served(outcome.usage);
         return outcome;
@@ -123,7 +129,7 @@ export function createJobs(options: JobsOptions): Jobs {
     stop: AbortController,
     flow?: FlowControl,
   ): Promise<JobOutcome> {
-    const held = hold(job, lease.offer);
+    const held = job.trace.step("hold", () => hold(job, lease.offer));
     if (!billing.expectsGrant(job.request.payer.account)) {
       await held;
       return conclude(job, await attempts.run(job, lease, sink, stop.signal, flow));
@@ -138,7 +144,13 @@ export function createJobs(options: JobsOptions): Jobs {
     return conclude(job, ending);
   }
 
-  function beginning(request: JobRequest, wish: Wish, offer: Offer, waitedSinceMs: number): Running {
+  function beginning(
+    request: JobRequest,
+    wish: Wish,
+    offer: Offer,
+    waitedSinceMs: number,
+    trace: JobTrace,
+  ): Running {
     const startedAtMs = nowMs();
     return {
       jobId: newJobId(startedAtMs),
@@ -151,6 +163,7 @@ export function createJobs(options: JobsOptions): Jobs {
       triedNodes: new Set(),
       attempts: [],
       firstDeltaAtMs: null,
+      trace,
     };
   }
 
@@ -192,7 +205,7 @@ export function createJobs(options: JobsOptions): Jobs {
     if (outcome.state === "completed") await job.request.beforeSettling?.(outcome);
     const endedAtMs = nowMs();
     const payments = paymentsOf(job.attempts);
-    const settled = billing.settle({
+    const settling = {
       jobId: job.jobId,
       payments,
       giveUpAt: new Date(job.deadlineAtMs + HOLD_MARGIN_MS),
@@ -210,7 +223,8 @@ export function createJobs(options: JobsOptions): Jobs {
         endedAt: new Date(endedAtMs),
         attempts: job.attempts,
       }),
-    });
+    };
+    const settled = job.trace.step("settle", () => billing.settle(settling));
     const told = settled.then(() => {
       events.changed({
         jobId: job.jobId,
@@ -225,7 +239,8 @@ export function createJobs(options: JobsOptions): Jobs {
   }
 
   return {
-    run,
+    run: (request, sink, signal, flow) =>
+      tracer.follow(request, (trace) => run(request, sink, signal, flow, trace)),
     active: () => active,
     async drain(graceMs) {
       draining = true;

@@ -8,6 +8,7 @@ import type { Offer } from "../market/registry.ts";
 import type { AttemptReport } from "../trust/attempt-facts.ts";
 import type { AttemptEnd } from "./attempt.ts";
 import type { EndedAttempt } from "./records.ts";
+import type { JobTrace } from "./trace.ts";
 import type { JobOutcome, JobRequest } from "./types.ts";
 
 export interface Running {
@@ -25,6 +26,7 @@ export interface Running {
   readonly attempts: EndedAttempt[];
   /** When anything of the answer first came; null before. */
   firstDeltaAtMs: number | null;
+  readonly trace: JobTrace;
 }
 
 /** An attempt's end, with what it takes to bill and to judge it. */

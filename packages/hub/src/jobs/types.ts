@@ -6,6 +6,7 @@ import type {
   PriceCapWire,
   Usage,
 } from "@gfe/protocol";
+import type { Span } from "@gfe/tracing";
 import type { Quote } from "../billing/quote.ts";
 import type { Steering } from "../market/steering.ts";
 
@@ -56,6 +57,8 @@ export interface JobRequest {
   beforeSettling?(outcome: JobOutcome): Promise<void>;
   /** What the caller asks of the market: the `provider` object. */
   steering?: Steering;
+  /** Of the request that it comes with, where that is traced. */
+  span?: Span;
 }
 
 export interface JobStart {

@@ -7,6 +7,7 @@ import type { ServerResponse } from "node:http";
 import { GfeError } from "@gfe/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { JobOutcome, JobRequest, JobSink, Jobs } from "../../jobs/types.ts";
+import { withSpan } from "../../tracing/request-trace.ts";
 import { ANSWER_HEADERS } from "../security-headers.ts";
 import { rateHeaders, takeTokens } from "./allowance.ts";
 import { Gatherer } from "./answer.ts";
@@ -87,7 +88,7 @@ async function runLimited(
   const ended = takeTokens(request, prioritised);
   let outcome: JobOutcome | undefined;
   try {
-    outcome = await run(prioritised);
+    outcome = await run(withSpan(prioritised, request));
     return outcome;
   } finally {
     ended(outcome);

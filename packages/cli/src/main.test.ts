@@ -36,6 +36,7 @@ describe("--help", () => {
         "--data-policy",
         "--alias",
         "--json",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
       ],
     ],
     ["chat", ["--hub", "--key", "--model", "--json", "GFE_API_KEY"]],
@@ -66,6 +67,17 @@ test("a bad value from the environment names its variable and its option", async
   expect([code, stderr]).toEqual([
     1,
     expect.stringMatching(/--region <region>' value 'EU' from env 'GFE_REGION'/),
+  ]);
+});
+
+test("a collector that cannot be sent to is named before a node joins", async () => {
+  const { code, stderr } = await gfe(["up"], {
+    OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9",
+    OTEL_EXPORTER_OTLP_PROTOCOL: "grpc",
+  });
+  expect([code, stderr]).toEqual([
+    1,
+    "gfe: OTEL_EXPORTER_OTLP_PROTOCOL must be one of http/protobuf, http/json\n",
   ]);
 });
 

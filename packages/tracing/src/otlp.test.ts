@@ -95,9 +95,9 @@ describe("spans", () => {
 
   it("have long texts cut", async () => {
     const tracing = await start();
-    tracing.tracer.start("long", { attributes: { text: "x".repeat(10_000) } }).end();
+    tracing.tracer.start("y".repeat(10_000), { attributes: { text: "x".repeat(10_000) } }).end();
     await tracing.close();
-    expect(/x{9,}/.exec(received())![0]).toHaveLength(256);
+    for (const text of [/x{9,}/, /y{9,}/]) expect(text.exec(received())![0]).toHaveLength(256);
   });
 });
 

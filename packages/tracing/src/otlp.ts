@@ -20,8 +20,8 @@ import { formatTraceparent, parseTraceparent } from "./traceparent.ts";
 
 /** Spans of one export. */
 const BATCH_MAX = 512;
-/** Characters of one attribute: models and nodes have names that others chose. */
-const ATTRIBUTE_LENGTH_MAX = 256;
+/** Characters of a name or an attribute: models and nodes have names that others chose. */
+const TEXT_LENGTH_MAX = 256;
 const ATTRIBUTES_MAX = 64;
 const EVENTS_MAX = 8;
 
@@ -51,7 +51,7 @@ export async function startOtlp(settings: TracingSettings, program: Program): Pr
     sampler: samplerOf(settings),
     spanProcessors: [processor],
     spanLimits: {
-      attributeValueLengthLimit: ATTRIBUTE_LENGTH_MAX,
+      attributeValueLengthLimit: TEXT_LENGTH_MAX,
       attributeCountLimit: ATTRIBUTES_MAX,
       eventCountLimit: EVENTS_MAX,
     },
@@ -59,7 +59,8 @@ export async function startOtlp(settings: TracingSettings, program: Program): Pr
   const tracer = provider.getTracer(program.name, program.version);
   return {
     tracer: {
-      start: (name, { traceparent, ...options } = {}) => begin(tracer, name, options, remote(traceparent)),
+      start: (name, { traceparent, ...options } = {}) =>
+        begin(tracer, name, options, remote(traceparent), clock()),
     },
     close: () => within(CLOSE_MS, provider.shutdown()),
   };
@@ -71,25 +72,41 @@ const kinds = {
   client: api.SpanKind.CLIENT,
 };
 
-function begin(tracer: api.Tracer, name: string, options: SpanOptions, parent: api.Context): Span {
-  const { kind = "internal", attributes } = options;
-  const span = tracer.startSpan(name, { kind: kinds[kind], ...(attributes ? { attributes } : {}) }, parent);
+/** One for the spans of a trace here, so that none seems to end after what it is a part of: the SDK would round each by itself. */
+function clock(): () => number {
+  const behindMs = Date.now() - performance.now();
+  return () => behindMs + performance.now();
+}
+
+function begin(
+  tracer: api.Tracer,
+  name: string,
+  { kind = "internal", attributes }: SpanOptions,
+  parent: api.Context,
+  nowMs: () => number,
+): Span {
+  const given = attributes ? { attributes } : {};
+  const short = name.slice(0, TEXT_LENGTH_MAX);
+  const span = tracer.startSpan(short, { kind: kinds[kind], startTime: nowMs(), ...given }, parent);
   const { traceId, spanId, traceFlags } = span.spanContext();
   const sampled = (traceFlags & api.TraceFlags.SAMPLED) !== 0;
-  return {
+  const self: Span = {
     traceId,
     traceparent: formatTraceparent({ traceId, spanId, sampled }),
     sampled,
-    child: (of, more = {}) => begin(tracer, of, more, api.trace.setSpan(api.ROOT_CONTEXT, span)),
+    // No sampler keeps a part of what it does not keep.
+    child: (of, options = {}) =>
+      sampled ? begin(tracer, of, options, api.trace.setSpan(api.ROOT_CONTEXT, span), nowMs) : self,
     set: (more: Attributes) => void (span.isRecording() && span.setAttributes(more)),
-    event: (of, agoMs) => void (span.isRecording() && span.addEvent(of, Date.now() - agoMs)),
+    event: (of, agoMs) => void (span.isRecording() && span.addEvent(of, nowMs() - agoMs)),
     fail(errorType) {
       if (!span.isRecording()) return;
       span.setAttribute("error.type", errorType);
       span.setStatus({ code: api.SpanStatusCode.ERROR });
     },
-    end: () => void (span.isRecording() && span.end()),
+    end: () => void (span.isRecording() && span.end(nowMs())),
   };
+  return self;
 }
 
 function remote(traceparent: string | undefined): api.Context {
@@ -111,12 +128,15 @@ function samplerOf({ sampler, ratio }: TracingSettings): Sampler {
   return sampler.startsWith("parentbased") ? new ParentBasedSampler({ root }) : root;
 }
 
-async function exporterOf({ protocol, url, headers, timeoutMs }: TracingSettings): Promise<SpanExporter> {
+async function exporterOf(settings: TracingSettings): Promise<SpanExporter> {
+  const { protocol, url, headers, timeoutMs, queueMax } = settings;
   const { OTLPTraceExporter } =
     protocol === "http/json"
       ? await import("@opentelemetry/exporter-trace-otlp-http")
       : await import("@opentelemetry/exporter-trace-otlp-proto");
-  return new OTLPTraceExporter({ url, headers, timeoutMillis: timeoutMs });
+  // At the end all that waits is sent at once.
+  const concurrencyLimit = 1 + Math.ceil(queueMax / BATCH_MAX);
+  return new OTLPTraceExporter({ url, headers, timeoutMillis: timeoutMs, concurrencyLimit });
 }
 
 /** Tells of the first of a row of failures. */

@@ -102,6 +102,7 @@ function createAttemptTrace(
         "gfe.attempt.delivered_bytes": delivered.bytes,
         "gfe.attempt.delivered_deltas": delivered.deltas,
       });
+      if (state === "done") job.set({ "gen_ai.response.model": offer.model });
       if (error) span.fail(error.code);
       span.end();
     },

@@ -1,5 +1,5 @@
 /** An OpenTelemetry collector in this process, for tests: takes OTLP over HTTP as JSON and keeps the spans. */
-import { createServer, type IncomingHttpHeaders } from "node:http";
+import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { until } from "./world.ts";
 
@@ -28,9 +28,8 @@ export interface Collector {
   readonly spans: Seen[];
   /** All that came, byte for byte. */
   readonly received: string[];
-  readonly headers: IncomingHttpHeaders[];
-  /** `silent` takes what comes and never answers; `away` cuts every connection. */
-  mode: "well" | "silent" | "away";
+  /** `silent` takes what comes and never answers. */
+  mode: "well" | "silent";
   /** Resolves to the one span of that name, when it has come. */
   span(name: string, traceId?: string): Promise<Seen>;
   close(): Promise<void>;
@@ -38,11 +37,9 @@ export interface Collector {
 
 export async function startCollector(): Promise<Collector> {
   const server = createServer(async (request, response) => {
-    if (self.mode === "away") return void request.socket.destroy();
     let text = "";
     for await (const chunk of request) text += chunk;
     self.received.push(text);
-    self.headers.push(request.headers);
     self.spans.push(...spansOf(JSON.parse(text)));
     if (self.mode === "well") response.writeHead(200, { "content-type": "application/json" }).end("{}");
   });
@@ -57,7 +54,6 @@ export async function startCollector(): Promise<Collector> {
     },
     spans: [],
     received: [],
-    headers: [],
     mode: "well",
     async span(name, traceId) {
       const found = () =>

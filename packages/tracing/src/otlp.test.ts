@@ -1,4 +1,4 @@
-import { createServer, type Server } from "node:http";
+import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parseTracingSettings, startTracing, type Tracing } from "./index.ts";
@@ -6,18 +6,18 @@ import { CLOSE_MS } from "./span.ts";
 
 let server: Server;
 let bodies: Buffer[];
-let types: (string | undefined)[];
+let headers: IncomingHttpHeaders[];
 /** Null: it never answers. */
 let status: number | null;
 let lost: string[];
 
 beforeEach(async () => {
-  [bodies, types, status, lost] = [[], [], 200, []];
+  [bodies, headers, status, lost] = [[], [], 200, []];
   server = createServer(async (request, response) => {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk);
     bodies.push(Buffer.concat(chunks));
-    types.push(request.headers["content-type"]);
+    headers.push(request.headers);
     if (status !== null) response.writeHead(status, { "content-type": "application/json" }).end("{}");
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -55,9 +55,21 @@ describe("spans", () => {
       const tracing = await start({ OTEL_EXPORTER_OTLP_PROTOCOL: protocol });
       tracing.tracer.start(`in ${protocol}`).end();
       await tracing.close();
-      expect(types.at(-1)).toBe(type);
+      expect(headers.at(-1)!["content-type"]).toBe(type);
       expect(count(`in ${protocol}`)).toBe(1);
     }
+  });
+
+  it("come with the headers that were set, and what else is said of the program", async () => {
+    const tracing = await start({
+      OTEL_EXPORTER_OTLP_HEADERS: "authorization=Bearer%20secret",
+      OTEL_RESOURCE_ATTRIBUTES: "service.name=from-attributes,zone=a%20b",
+    });
+    tracing.tracer.start("any").end();
+    await tracing.close();
+    expect(headers.at(-1)!.authorization).toBe("Bearer secret");
+    for (const said of ["from-attributes", '"a b"', "service.version"]) expect(received()).toContain(said);
+    expect(received()).not.toContain("secret");
   });
 
   it("that are not sampled are not sent, and say so to whoever is asked next", async () => {
@@ -115,7 +127,16 @@ describe("a collector", () => {
     expect(count('"many"')).toBeLessThanOrEqual(2 * 64);
   });
 
-  it("that is away is told of once until it takes spans again", async () => {
+  it("that is away costs no more", async () => {
+    const tracing = await start({
+      // Nobody listens at the port that IANA keeps for discarding.
+      ...{ OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9", OTEL_BSP_MAX_QUEUE_SIZE: "64" },
+    });
+    for (let n = 0; n < 1_000; n++) tracing.tracer.start("lost").end();
+    expect(await secondsOf(tracing.close())).toBeLessThan(CLOSE_MS / 1000 + 1);
+  });
+
+  it("that refuses spans is told of once until it takes some again", async () => {
     status = 400;
     const tracing = await start({ OTEL_BSP_SCHEDULE_DELAY: "1" });
     const sent = async (name: string) => {

@@ -241,6 +241,7 @@ async function serve(
     dispatcher,
     isOffered,
     began: matcher.began,
+    lost: watch?.lost,
     limits: {
       queueWaitMs: config.queueWaitMs,
       batchWaitMs: config.queueBatchWaitMs,

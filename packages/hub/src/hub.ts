@@ -1,10 +1,9 @@
 /** Wiring: configuration in, a running hub out. Nothing else in the hub knows all of it. */
 import { randomBytes } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer as createNetServer } from "node:net";
 import { join } from "node:path";
-import { createLedger, type Ledger } from "@gfe/ledger";
-import { createSigner, GfeError, generateKeyPair, type KeyPair, newId, type Signer } from "@gfe/protocol";
+import { createLedger } from "@gfe/ledger";
+import { createSigner, generateKeyPair, type KeyPair, newId, type Signer } from "@gfe/protocol";
 import { startTracing, type Tracer } from "@gfe/tracing";
 import type { FastifyRequest } from "fastify";
 import type pg from "pg";
@@ -16,6 +15,7 @@ import { createBilling, userAccount } from "./billing/billing.ts";
 import { budgetOf, createBooks } from "./billing/books.ts";
 import type { Config } from "./config.ts";
 import { lastBackupS } from "./db/backup/last-backup.ts";
+import { databaseClock } from "./db/clock.ts";
 import { lockDataDir } from "./db/data-dir-lock.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "./db/embedded-postgres.ts";
 import { startHubWatch } from "./db/hub-watch.ts";
@@ -46,11 +46,11 @@ import { createDeferred, deleteExpiredDeferred } from "./jobs/deferred/runner.ts
 import { recover } from "./jobs/deferred/store.ts";
 import { getJob, jobTotals } from "./jobs/job-queries.ts";
 import { createJobs } from "./jobs/jobs.ts";
-import { abandonedRider } from "./jobs/records.ts";
 import { createSlotQueue } from "./jobs/slot-queue.ts";
 import { wishOf } from "./jobs/terms.ts";
 import type { Payer } from "./jobs/types.ts";
-import { resolveLeftovers } from "./leftovers.ts";
+import { kept, withoutRoom } from "./kept-files.ts";
+import { expireHolds, resolveLeftovers } from "./leftovers.ts";
 import { createLink } from "./link/link.ts";
 import { createLive } from "./live/live.ts";
 import { explain } from "./market/explain.ts";
@@ -67,7 +67,6 @@ import { createDeliverer } from "./webhooks/deliver.ts";
 
 export const HUB_VERSION = "0.1.0";
 const EXPIRY_INTERVAL_MS = 5_000;
-const EXPIRY_BATCH = 500;
 const CLEAN_UP_S = 10 * 60;
 /** How long a cancelled node has to send its receipt. */
 const RECEIPT_MS = 2_000;
@@ -86,13 +85,13 @@ export interface Hub {
 /** Starts a hub and resolves when it answers. Throws with words for its operator; nothing is left running then. */
 export async function startHub(config: Config): Promise<Hub> {
   const log = pino({ level: config.logLevel, base: undefined, timestamp: pino.stdTimeFunctions.isoTime });
-  makeDataDir(config.dataDir);
-  const unlock = lockDataDir(config.dataDir);
-  const undo: (() => Promise<unknown> | unknown)[] = [unlock];
+  const undo: (() => Promise<unknown> | unknown)[] = [];
   const stopAll = async () => {
     for (const step of undo.splice(0).reverse()) await step();
   };
   try {
+    makeDataDir(config.dataDir);
+    undo.push(lockDataDir(config.dataDir));
     let postgres: EmbeddedPostgres | null = null;
     if (config.databaseUrl === null) {
       postgres = await startEmbeddedPostgres({
@@ -101,11 +100,11 @@ export async function startHub(config: Config): Promise<Hub> {
       });
       undo.push(() => postgres?.stop());
     }
-    const pool = createPool(config.databaseUrl ?? postgres!.url, (error) =>
-      log.warn({ error: error.message }, "a database connection was lost"),
-    );
+    const databaseUrl = config.databaseUrl ?? postgres!.url;
+    const added = await migrateOnce(databaseUrl);
+    const onLost = (error: Error) => log.warn({ error: error.message }, "a database connection was lost");
+    const pool = createPool(databaseUrl, onLost, { serving: true });
     undo.push(() => pool.end());
-    const added = await migrate(pool);
     if (added.length > 0) log.info({ migrations: added.length }, "database migrated");
     const tracing = await startTracing(config.tracing, {
       ...{ name: "gfe-hub", version: HUB_VERSION },
@@ -123,7 +122,7 @@ export async function startHub(config: Config): Promise<Hub> {
     };
   } catch (error) {
     await stopAll();
-    throw error;
+    throw withoutRoom(error, config.dataDir);
   }
 }
 
@@ -133,14 +132,14 @@ async function serve(
   log: pino.Logger,
   tracer: Tracer | undefined,
 ): Promise<{ url: string; port: number; stop(): Promise<void> }> {
-  const nowMs = () => performance.timeOrigin + performance.now();
+  const nowMs = await databaseClock(pool, log);
   const random = Math.random;
   const port = config.port === 0 ? await freePort(config.host) : config.port;
   const localUrl = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${port}`;
   const baseUrl = config.publicUrl ?? localUrl;
 
   const signer = await hubSigner(config);
-  const hubId = kept(join(config.dataDir, "hub-id"), () => newId("hub"));
+  const hubId = await kept(join(config.dataDir, "hub-id"), () => newId("hub"));
   const ledger = createLedger({ pool });
   const books = await createBooks(ledger);
   await resolveLeftovers({ pool, ledger, log }, hubId, "hub_restarted");
@@ -159,11 +158,11 @@ async function serve(
     await books.grantSignup(userId, config.signupCreditsMicro);
     await accounts.signupGranted(userId);
   };
+  const newSecret = () => randomBytes(32).toString("base64url");
   const accounts: Accounts = createAccounts({
     pool,
     baseUrl,
-    secret:
-      config.secret ?? kept(join(config.dataDir, "secret"), () => randomBytes(32).toString("base64url")),
+    secret: config.secret ?? (await kept(join(config.dataDir, "secret"), newSecret)),
     trustedOrigins: [
       ...new Set([
         new URL(baseUrl).origin,
@@ -233,7 +232,7 @@ async function serve(
       })
     : null;
   const dispatcher = fabric?.dispatcher ?? link;
-  const billing = createBilling({ ledger, now: Date.now, random, log });
+  const billing = createBilling({ ledger, now: nowMs, random, log });
   const isOffered = (model: string) => registry.offers(model).length > 0;
   const matcher = createMatcher({
     random,
@@ -258,6 +257,7 @@ async function serve(
     isOffered,
     began: matcher.began,
     tracer: createJobTracer(tracer),
+    lost: watch?.lost,
     limits: {
       queueWaitMs: config.queueWaitMs,
       batchWaitMs: config.queueBatchWaitMs,
@@ -399,7 +399,11 @@ async function serve(
   });
   await registerWeb(app);
 
-  const expiring = every(EXPIRY_INTERVAL_MS, () => expireHolds(ledger), log);
+  const expiring = every(
+    EXPIRY_INTERVAL_MS,
+    () => expireHolds({ pool, ledger }, hubId, billing.keeps, nowMs()),
+    log,
+  );
   await app.listen({ host: config.host, port });
   log.info({ url: localUrl }, "hub listening");
   deferred.start();
@@ -449,9 +453,10 @@ function payerOf({ userId, keyId, hasBudget, maxPrice }: Principal): Payer {
   };
 }
 
-async function expireHolds(ledger: Ledger): Promise<void> {
-  const now = new Date();
-  await ledger.expireHolds(now, EXPIRY_BATCH, (id) => abandonedRider(id, "total_timeout", now));
+/** On a pool of its own: a migration may take as long as it needs. */
+async function migrateOnce(databaseUrl: string): Promise<string[]> {
+  const pool = createPool(databaseUrl, () => {});
+  return migrate(pool).finally(() => pool.end());
 }
 
 function every(ms: number, step: () => Promise<unknown>, log: pino.Logger): NodeJS.Timeout {
@@ -470,18 +475,9 @@ function every(ms: number, step: () => Promise<unknown>, log: pino.Logger): Node
 }
 
 async function hubSigner({ dataDir, hubKey }: Config): Promise<Signer> {
-  if (hubKey !== null) return createSigner(JSON.parse(hubKey) as KeyPair);
-  const path = join(dataDir, "hub-key.json");
-  if (!existsSync(path)) writeFileSync(path, JSON.stringify(await generateKeyPair()), { mode: 0o600 });
-  return createSigner(JSON.parse(readFileSync(path, "utf8")) as KeyPair);
-}
-
-/** A secret or name that is made once and kept, readable by its owner only. */
-function kept(path: string, make: () => string): string {
-  if (!existsSync(path)) writeFileSync(path, make(), { mode: 0o600 });
-  const value = readFileSync(path, "utf8").trim();
-  if (value === "") throw new GfeError("internal", `${path} is empty: restore it from a backup or delete it`);
-  return value;
+  const made = async () => JSON.stringify(await generateKeyPair());
+  const pair = hubKey ?? (await kept(join(dataDir, "hub-key.json"), made));
+  return createSigner(JSON.parse(pair) as KeyPair);
 }
 
 /** better-auth must know its address before it listens. */

@@ -86,8 +86,9 @@ export class HubProcess {
   }
 }
 
-export async function createHubHome(): Promise<HubHome> {
-  const home = mkdtempSync(join(tmpdir(), "gfe-kill-"));
+/** In a directory of its own, or in `where`. */
+export async function createHubHome(where: string = tmpdir()): Promise<HubHome> {
+  const home = mkdtempSync(join(where, "gfe-kill-"));
   chmodSync(home, 0o711); // PostgreSQL runs as another user where we are root
   const dataDir = join(home, "hub");
   const port = await freePort();
@@ -154,7 +155,7 @@ function tryKill(pid: number): void {
   }
 }
 
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer().once("error", reject);
     server.listen(0, "127.0.0.1", () => {

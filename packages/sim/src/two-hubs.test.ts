@@ -232,7 +232,7 @@ describe("a hub that is killed", () => {
     [provider, consumer] = [await world.person("provider"), await world.person("consumer")];
     killed = await home.start({
       ...{ DATABASE_URL: world.pool.options.connectionString!, GFE_LOG_LEVEL: "fatal" },
-      GFE_DRAIN_MS: "0",
+      ...{ GFE_DRAIN_MS: "0", GFE_HUB_LOST_MS: "1000" },
     });
     node = await RogueAgent.join({
       ...{ hubUrl: home.url, token: provider.agentToken },

@@ -46,9 +46,11 @@ export interface EmbeddedPostgresOptions {
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 15_000;
 const POLL_MS = 50;
-/** Restarts after a crash without a good minute between them. */
-const RESTARTS_MAX = 10;
-/** The same before it ever answered. Not one: what a killed server left may take a moment to be gone. */
+/** Restarts after a crash without a good minute between them, before they come SLOW_RESTART_MS apart. */
+const QUICK_RESTARTS_MAX = 10;
+/** Whatever keeps it from running, a full disk for one, may be mended while the hub waits. */
+const SLOW_RESTART_MS = 10_000;
+/** Restarts before it ever answered. Not one: what a killed server left may take a moment to be gone. */
 const START_RETRIES_MAX = 4;
 /** sun_path is 108 bytes with its terminator; `.s.PGSQL.5432` and a slash go into it too. */
 const SOCKET_DIR_LENGTH_MAX = 107 - 16;
@@ -96,14 +98,18 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     closeSync(logFile);
     child = started;
     started.once("error", (error) => options.log(`PostgreSQL could not be started: ${error.message}`));
-    const startedAt = Date.now();
+    const startedAt = performance.now();
     started.once("exit", (code, signal) => {
       if (stopping || child !== started) return;
-      if (Date.now() - startedAt > 60_000) restarts = 0;
-      gaveUp = ++restarts > (ready ? RESTARTS_MAX : START_RETRIES_MAX);
-      if (gaveUp) return options.log(`PostgreSQL keeps dying; see ${join(cluster, "server.log")}`);
+      if (performance.now() - startedAt > 60_000) restarts = 0;
+      restarts++;
+      const keepsDying = restarts > (ready ? QUICK_RESTARTS_MAX : START_RETRIES_MAX);
+      if (keepsDying) options.log(`PostgreSQL keeps dying; see ${join(cluster, "server.log")}`);
+      gaveUp = keepsDying && !ready;
+      if (gaveUp) return;
       options.log(`PostgreSQL ended (${signal ?? code}); starting it again`);
-      setTimeout(() => !stopping && launch(), Math.min(200 * restarts, 2_000));
+      const delayMs = keepsDying ? SLOW_RESTART_MS : Math.min(200 * restarts, 2_000);
+      setTimeout(() => !stopping && launch(), delayMs);
     });
   }
 
@@ -192,9 +198,9 @@ async function stopOrphan(cluster: string, log: (message: string) => void): Prom
     return rmSync(pidFile, { force: true });
   log("stopping the database that an earlier hub left running");
   process.kill(pid, "SIGINT"); // fast shutdown
-  const deadline = Date.now() + STOP_TIMEOUT_MS;
+  const deadline = performance.now() + STOP_TIMEOUT_MS;
   while (runsCluster(pid, cluster)) {
-    if (Date.now() > deadline) process.kill(pid, "SIGQUIT");
+    if (performance.now() > deadline) process.kill(pid, "SIGQUIT");
     await sleep(POLL_MS);
   }
 }
@@ -224,7 +230,7 @@ function lastWords(logFile: string): string {
 }
 
 async function untilReady(url: string, gaveUp: () => boolean): Promise<void> {
-  const deadline = Date.now() + START_TIMEOUT_MS;
+  const deadline = performance.now() + START_TIMEOUT_MS;
   for (;;) {
     const client = new pg.Client({ connectionString: url });
     try {
@@ -232,7 +238,7 @@ async function untilReady(url: string, gaveUp: () => boolean): Promise<void> {
       return await client.end();
     } catch (error) {
       await client.end().catch(() => {});
-      if (gaveUp() || Date.now() > deadline) throw error;
+      if (gaveUp() || performance.now() > deadline) throw error;
       await sleep(POLL_MS);
     }
   }

@@ -46,8 +46,19 @@ const beats = (id: string, more: number) => async () => {
   await expect.poll(() => beatsOf(id), { timeout: 10_000 }).toBeGreaterThanOrEqual(from + more);
 };
 const hasDied = async (id: string) => {
-  await pool.query("INSERT INTO hubs (id, beats) VALUES ($1, 7)", [id]);
+  await pool.query("INSERT INTO hubs (id, beats, lost_ms) VALUES ($1, 7, 10)", [id]);
 };
+
+async function hasRunning(hubId: string): Promise<void> {
+  await pool.query(
+    `INSERT INTO "user" (id, name, email, "emailVerified") VALUES ('usr_1', 'x', 'x@example.org', false)`,
+  );
+  await pool.query(
+    `INSERT INTO jobs (id, consumer_id, kind, model, state, held_micro, quote, hub_id, created_at)
+     VALUES ('job_1', 'usr_1', 'chat', 'm', 'running', 1, '{}', $1, now())`,
+    [hubId],
+  );
+}
 
 it("finds a hub dead that no longer counts, once, and forgets it when what it left is resolved", async () => {
   await hasDied("dead");
@@ -58,6 +69,16 @@ it("finds a hub dead that no longer counts, once, and forgets it when what it le
   const taken = [...(dead.one ?? []), ...(dead.two ?? [])];
   expect([...new Set(taken)]).toEqual(["dead"]);
   expect(taken.length).toBeLessThanOrEqual(2); // both may see it at once
+});
+
+it("finds a hub dead that was forgotten, lived, took a job and died before it could say that it lived", async () => {
+  await hasRunning("forgotten");
+  await start("one", pool, async () => {
+    await pool.query("UPDATE jobs SET state = 'failed', ended_at = now()");
+  });
+  await expect.poll(() => dead, { timeout: 10_000 }).toEqual({ one: ["forgotten"] });
+  await beats("one", 2 * LOOKS_MAX)();
+  expect(dead).toEqual({ one: ["forgotten"] });
 });
 
 it("tries again where what a dead hub left could not be resolved", async () => {
@@ -93,16 +114,33 @@ it("takes nobody for dead while the database is away, however long", async () =>
 it("a hub that stops is gone at once, unless a job of it is unresolved", async () => {
   const one = await start("one");
   await start("two");
-  await pool.query(
-    `INSERT INTO "user" (id, name, email, "emailVerified") VALUES ('usr_1', 'x', 'x@example.org', false)`,
-  );
-  await pool.query(
-    `INSERT INTO jobs (id, consumer_id, kind, model, state, held_micro, quote, hub_id, created_at)
-     VALUES ('job_1', 'usr_1', 'chat', 'm', 'running', 1, '{}', 'one', now())`,
-  );
+  await hasRunning("one");
   await one.stop();
   expect(await hubs()).toEqual(["one", "two"]);
   await pool.query("UPDATE jobs SET state = 'failed', ended_at = now() WHERE id = 'job_1'");
   await one.stop();
   expect(await hubs()).toEqual(["two"]);
+});
+
+it("a hub that gave no sign for as long as the others bear knows it, and is there again once it has given one", async () => {
+  let frozen = false;
+  const going = Promise.withResolvers<void>();
+  const slow = {
+    query: async (...args: Parameters<pg.Pool["query"]>) => {
+      if (frozen) await going.promise;
+      return pool.query(...args);
+    },
+  } as unknown as pg.Pool;
+  const one = await start("one", slow);
+  await start("two");
+  await beats("one", 2)();
+  expect(one.lost()).toBe(false);
+  frozen = true;
+  await expect.poll(() => dead.two, { timeout: 10_000 }).toEqual(["one"]);
+  expect(one.lost()).toBe(true);
+  frozen = false;
+  expect(one.lost()).toBe(true); // and asks for a sign of life
+  going.resolve();
+  await expect.poll(() => one.lost(), { timeout: 10_000 }).toBe(false);
+  expect(await hubs()).toEqual(["one", "two"]);
 });

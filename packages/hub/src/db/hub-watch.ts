@@ -7,6 +7,13 @@ import type pg from "pg";
 
 export const LOOKS_MAX = 6;
 
+/** With those that were forgotten, as dead, and have run something since: their row is missing, or comes back with a beat. */
+const OTHERS = `SELECT id, beats::text, lost_ms FROM hubs WHERE id <> $1
+  UNION SELECT hub_id, 'none', $2 FROM (
+    SELECT hub_id FROM jobs WHERE state = 'running'
+    UNION SELECT hub_id FROM deferred_jobs WHERE state IN ('running', 'answered')
+  ) busy WHERE hub_id <> $1 AND NOT EXISTS (SELECT FROM hubs WHERE id = hub_id)`;
+
 export interface HubWatchOptions {
   pool: pg.Pool;
   hubId: string;
@@ -18,6 +25,11 @@ export interface HubWatchOptions {
 }
 
 export interface HubWatch {
+  /**
+   * Whether the others may have taken this hub for dead, and give back what it holds until they hear of it: it was
+   * frozen, or without its database, for that long. Asking has it give a sign of life at once.
+   */
+  lost(): boolean;
   /** This hub is no more, once no job of it is unresolved. */
   stop(): Promise<void>;
 }
@@ -25,30 +37,50 @@ export interface HubWatch {
 /** Resolves when the others may see this hub. Throws what the database throws. */
 export async function startHubWatch(options: HubWatchOptions): Promise<HubWatch> {
   const { pool, hubId, log, lostMs } = options;
+  const beatMs = lostMs / LOOKS_MAX;
   const seen = new Map<string, { beats: string; looks: number }>();
   let stopped = false;
   let timer: NodeJS.Timeout | undefined;
   let step: Promise<void>;
 
+  let aliveAtMs = performance.now();
+  let hastening = false;
+
   async function beat(): Promise<void> {
+    const sentAtMs = performance.now();
     await pool.query(
-      `INSERT INTO hubs (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET beats = hubs.beats + 1, beat_at = now()`,
-      [hubId],
+      `INSERT INTO hubs (id, lost_ms) VALUES ($1, $2)
+       ON CONFLICT (id) DO UPDATE SET beats = hubs.beats + 1, beat_at = now(), lost_ms = excluded.lost_ms`,
+      [hubId, lostMs],
     );
+    aliveAtMs = sentAtMs;
+  }
+
+  function lost(): boolean {
+    if (performance.now() - aliveAtMs < lostMs) return false;
+    if (!hastening) {
+      hastening = true;
+      void beat()
+        .catch(() => {}) // another is on its way
+        .finally(() => {
+          hastening = false;
+        });
+    }
+    return true;
   }
 
   async function look(): Promise<void> {
-    const { rows } = await pool.query<{ id: string; beats: string }>(
-      "SELECT id, beats::text FROM hubs WHERE id <> $1",
-      [hubId],
-    );
+    const { rows } = await pool.query<{ id: string; beats: string; lost_ms: number }>(OTHERS, [
+      hubId,
+      lostMs,
+    ]);
     const there = new Set(rows.map(({ id }) => id));
     for (const id of seen.keys()) if (!there.has(id)) seen.delete(id);
-    for (const { id, beats } of rows) {
+    for (const { id, beats, lost_ms } of rows) {
       const last = seen.get(id);
       const looks = last?.beats === beats ? last.looks + 1 : 0;
       seen.set(id, { beats, looks });
-      if (looks >= LOOKS_MAX) await bury(id, beats);
+      if (looks * beatMs >= Math.max(lost_ms, lostMs)) await bury(id, beats);
     }
   }
 
@@ -56,7 +88,7 @@ export async function startHubWatch(options: HubWatchOptions): Promise<HubWatch>
     log.warn({ hub: id }, "another hub died: what it left is resolved");
     await options.onDead(id);
     // Where it lives after all it is there again with its next beat.
-    await pool.query("DELETE FROM hubs WHERE id = $1 AND beats = $2", [id, beats]);
+    await pool.query("DELETE FROM hubs WHERE id = $1 AND beats::text = $2", [id, beats]);
   }
 
   function next(): void {
@@ -67,13 +99,14 @@ export async function startHubWatch(options: HubWatchOptions): Promise<HubWatch>
           log.warn({ error: String(error) }, "the other hubs could not be looked at"),
         )
         .finally(() => stopped || next());
-    }, lostMs / LOOKS_MAX).unref();
+    }, beatMs).unref();
   }
 
   await beat();
   step = Promise.resolve();
   next();
   return {
+    lost,
     async stop() {
       stopped = true;
       clearTimeout(timer);

@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { formatCredits } from "@gfe/protocol";
 import startDatabase from "../../hub/src/testing/global-setup.ts";
+import { chaosMain } from "./faults/command.ts";
 import { main as marketMain } from "./market/main.ts";
 import { type Report, simulate } from "./simulation.ts";
 
@@ -88,6 +89,7 @@ function table(tell: (line: string) => void, title: string, rows: [string, strin
 }
 
 const [kind, ...rest] = process.argv.slice(2);
+if (kind === "chaos") process.exit(await chaosMain(rest));
 if (kind === "market") process.exit(marketMain(rest));
 const options = readOptions();
 if (!options) console.error(USAGE);

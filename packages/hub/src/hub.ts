@@ -101,11 +101,11 @@ export async function startHub(config: Config): Promise<Hub> {
       });
       undo.push(() => postgres?.stop());
     }
-    const pool = createPool(config.databaseUrl ?? postgres!.url, (error) =>
-      log.warn({ error: error.message }, "a database connection was lost"),
-    );
+    const databaseUrl = config.databaseUrl ?? postgres!.url;
+    const added = await migrateOnce(databaseUrl);
+    const onLost = (error: Error) => log.warn({ error: error.message }, "a database connection was lost");
+    const pool = createPool(databaseUrl, onLost, { serving: true });
     undo.push(() => pool.end());
-    const added = await migrate(pool);
     if (added.length > 0) log.info({ migrations: added.length }, "database migrated");
     const tracing = await startTracing(config.tracing, {
       ...{ name: "gfe-hub", version: HUB_VERSION },
@@ -447,6 +447,12 @@ function payerOf({ userId, keyId, hasBudget, maxPrice }: Principal): Payer {
     ...(hasBudget && keyId !== undefined ? { budgetAccount: budgetOf(keyId) } : {}),
     ...(maxPrice === null ? {} : { maxPrice }),
   };
+}
+
+/** On a pool of its own: a migration may take as long as it needs. */
+async function migrateOnce(databaseUrl: string): Promise<string[]> {
+  const pool = createPool(databaseUrl, () => {});
+  return migrate(pool).finally(() => pool.end());
 }
 
 async function expireHolds(ledger: Ledger): Promise<void> {

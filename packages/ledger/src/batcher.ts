@@ -31,6 +31,8 @@ export interface BatcherOptions {
 /** Sendings of one batch before its callers hear of the failure. */
 const TRIES_MAX = 6;
 const RETRY_DELAY_MS = 50;
+/** After this long there is no further sending: where the network swallows all, each one takes seconds. */
+const TRY_FOR_MS = 5_000;
 
 /** The database did not answer; whether the operation was applied is unknown, and repeating it is safe. */
 export class LedgerUnavailable extends Error {
@@ -116,13 +118,14 @@ export class Batcher {
       text: "SELECT n, result FROM ledger_apply($1::jsonb)",
       values: [encode(batch)],
     };
+    const giveUpAtMs = performance.now() + TRY_FOR_MS;
     for (let tries = 1; ; tries++) {
       try {
         const { rows } = await this.#options.pool.query<{ n: number; result: string }>(statement);
         return new Map(rows.map(({ n, result }) => [n, result]));
       } catch (error) {
         if (!isPassing(error)) throw error;
-        if (tries >= TRIES_MAX) throw new LedgerUnavailable(error);
+        if (tries >= TRIES_MAX || performance.now() > giveUpAtMs) throw new LedgerUnavailable(error);
         await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS * 2 ** (tries - 1)));
       }
     }
@@ -152,11 +155,11 @@ function encode(batch: Queued[]): string {
   });
 }
 
-/** Connection lost or refused, server starting or stopping, serialisation failure, deadlock. */
+/** Connection lost, silent or refused, server starting, stopping or out of room, serialisation failure, deadlock. */
 function isPassing(error: unknown): boolean {
   const { code = "", message = "" } = error as { code?: string; message?: string };
   return (
-    /^(08|57P0|40001|40P01|53300|ECONN|EPIPE|ETIMEDOUT|ENOENT)/.test(code) ||
-    /Connection terminated|timeout exceeded when trying to connect/i.test(message)
+    /^(08|57P0|40001|40P01|53|58|ECONN|EPIPE|ETIMEDOUT|ENOENT)/.test(code) ||
+    /Connection terminated|timeout exceeded when trying to connect|Query read timeout/i.test(message)
   );
 }

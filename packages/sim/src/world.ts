@@ -47,7 +47,11 @@ export interface Answer {
   headers: Headers;
 }
 
-export async function startWorld(env: Record<string, string> = {}): Promise<World> {
+/** `reach` may put something between the hubs and their database, and gives the address for them. */
+export async function startWorld(
+  env: Record<string, string> = {},
+  reach: (databaseUrl: string) => Promise<string> = async (url) => url,
+): Promise<World> {
   const database = await createTestDatabase();
   const directories: string[] = [];
   const newDirectory = () => {
@@ -56,7 +60,7 @@ export async function startWorld(env: Record<string, string> = {}): Promise<Worl
   };
   const parsed = parseConfig({
     PORT: "0",
-    DATABASE_URL: database.url,
+    DATABASE_URL: await reach(database.url),
     GFE_DATA_DIR: newDirectory(),
     GFE_LOG_LEVEL: "fatal",
     GFE_LOGINS_MAX: "100000",

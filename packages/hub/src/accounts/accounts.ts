@@ -184,8 +184,15 @@ export function createAccounts(options: AccountsOptions): Accounts {
   };
 }
 
+/** Null where there is none; one that cannot be looked up now is no reason to tell somebody to sign in again. */
 async function sessionOf(auth: Auth, headers: Headers) {
-  return auth.api.getSession({ headers }).catch(() => null);
+  return auth.api.getSession({ headers }).catch((cause: { statusCode?: unknown }) => {
+    if (typeof cause.statusCode === "number" && cause.statusCode < 500) return null;
+    throw new GfeError("overloaded", "The database does not answer; try again shortly", {
+      retryAfterS: 2,
+      cause,
+    });
+  });
 }
 
 /** A page of another site can make a browser send our cookie; it cannot make it lie about where it came from. */

@@ -20,6 +20,10 @@ const GRANTS_REMEMBERED = 10_000;
 /** Holds of one account being written at once that a grant speaks for: what it could make nodes do for nothing. */
 const UNWRITTEN_MAX = 256;
 const RETRY_DELAY_MS = { first: 50, max: 5_000 };
+/** For a hold to be durable; its caller is told that the ledger does not answer then, and it is undone. */
+export const HOLD_WAIT_MS = 5_000;
+/** How long a hold that was told to have failed may still turn up: its statement may be on its way as long. */
+const LATE_HOLD_MS = 120_000;
 
 export interface HoldRequest {
   jobId: string;
@@ -28,6 +32,8 @@ export interface HoldRequest {
   amountMicro: bigint;
   expiresAt: Date;
   rider: Rider;
+  /** Goes with the undoing of a hold that its caller was told had failed, and that turned out to be there. */
+  undone: Rider;
 }
 
 /** What one node of a job is owed, and the house for it. */
@@ -89,21 +95,21 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
 
   async function holdOnce(request: HoldRequest): Promise<void> {
     if (waiting > SETTLEMENT_BACKLOG_MAX) throw new GfeError("overloaded", undefined, { retryAfterS: 5 });
-    const result = await ledger
-      .hold({
-        id: request.jobId,
-        account: request.account,
-        amount: request.amountMicro,
-        expiresAt: request.expiresAt,
-        rider: request.rider,
-        ...(request.budgetAccount === undefined ? {} : { budget: request.budgetAccount }),
-      })
-      .catch((cause: unknown) => {
-        throw new GfeError("overloaded", "The ledger does not answer; try again shortly", {
-          retryAfterS: 2,
-          cause,
-        });
+    const answer = ledger.hold({
+      id: request.jobId,
+      account: request.account,
+      amount: request.amountMicro,
+      expiresAt: request.expiresAt,
+      rider: request.rider,
+      ...(request.budgetAccount === undefined ? {} : { budget: request.budgetAccount }),
+    });
+    const result = await inTime(answer).catch((cause: unknown) => {
+      void undo(request);
+      throw new GfeError("overloaded", "The ledger does not answer; try again shortly", {
+        retryAfterS: 2,
+        cause,
       });
+    });
     switch (result) {
       case "created":
       case "exists":
@@ -120,6 +126,22 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
       default:
         throw new Error(`hold of ${request.jobId} was answered ${result}`);
     }
+  }
+
+  /** Voids a hold of which nobody knows whether it is there, until it is surely not. Never rejects. */
+  async function undo({ jobId, undone, expiresAt }: HoldRequest): Promise<void> {
+    waiting++;
+    const lateUntilMs = performance.now() + LATE_HOLD_MS;
+    for (let delayMs = RETRY_DELAY_MS.first; ; delayMs = Math.min(delayMs * 2, RETRY_DELAY_MS.max)) {
+      const result = await ledger
+        .void({ holdId: jobId, reason: "unconfirmed", rider: undone })
+        .catch(() => "unknown" as const);
+      const isOpen = result === "unknown" || result === "overloaded";
+      if (result === "hold_not_found" ? performance.now() > lateUntilMs : !isOpen) break;
+      if (now() > expiresAt.getTime()) break; // it expires by itself
+      await new Promise((resolve) => setTimeout(resolve, delayMs * (0.5 + random())).unref());
+    }
+    waiting--;
   }
 
   async function settleOnce({
@@ -175,4 +197,12 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
     (granted.get(account) ?? 0) > now() && (unwritten.get(account) ?? 0) <= UNWRITTEN_MAX;
 
   return { hold, expectsGrant, settle, backlog: () => waiting };
+}
+
+/** The same, or a rejection where it takes longer than HOLD_WAIT_MS. */
+function inTime<T>(promise: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`no answer within ${HOLD_WAIT_MS} ms`)), HOLD_WAIT_MS);
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }

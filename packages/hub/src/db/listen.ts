@@ -6,6 +6,12 @@ import pg from "pg";
 
 const RETRY_MS_MIN = 200;
 const RETRY_MS_MAX = 5_000;
+const TIMES = {
+  /** Between two looks at whether the connection still answers: it says nothing of itself while nobody announces. */
+  pingMs: 10_000,
+  /** For the answer; a connection without one is given up. */
+  answerMs: 5_000,
+};
 
 export interface Listener {
   close(): Promise<void>;
@@ -19,9 +25,11 @@ export interface ListenOptions {
   onMessage(payload: string): void;
   /** Connected anew, so announcements may have been missed. */
   onGap(): void;
+  /** For tests that cannot wait. */
+  times?: { pingMs: number; answerMs: number };
 }
 
-export function listen({ connection, channel, onMessage, onGap }: ListenOptions): Listener {
+export function listen({ connection, channel, onMessage, onGap, times = TIMES }: ListenOptions): Listener {
   let client: pg.Client | null = null;
   let retry: NodeJS.Timeout | undefined;
   let retryMs = RETRY_MS_MIN;
@@ -29,10 +37,12 @@ export function listen({ connection, channel, onMessage, onGap }: ListenOptions)
   let connectedBefore = false;
 
   async function connect(): Promise<void> {
-    const mine = new pg.Client({ ...connection, keepAlive: true });
+    const mine = new pg.Client({ ...connection, keepAlive: true, query_timeout: times.answerMs });
     client = mine;
+    let pinging: NodeJS.Timeout | undefined;
     mine.on("error", () => {}); // "end" follows
     mine.once("end", () => {
+      clearInterval(pinging);
       if (client === mine) again();
     });
     mine.on("notification", ({ payload }) => onMessage(payload ?? ""));
@@ -40,6 +50,9 @@ export function listen({ connection, channel, onMessage, onGap }: ListenOptions)
       await mine.connect();
       (mine as pg.Client & { unref(): void }).unref(); // listening alone keeps no process running
       await mine.query(`LISTEN ${channel}`);
+      pinging = setInterval(() => {
+        mine.query("SELECT 1").catch(() => mine.end().catch(() => {}));
+      }, times.pingMs).unref();
       retryMs = RETRY_MS_MIN;
       if (connectedBefore) onGap();
       connectedBefore = true;

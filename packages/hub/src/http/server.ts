@@ -139,11 +139,14 @@ function toGfeError(thrown: FastifyError | GfeError | Error): GfeError {
   return new GfeError("internal", undefined, { cause: thrown });
 }
 
-/** No connection, or one that was cut: of the moment, and no fault of the request or of ours. */
+/**
+ * No connection, one that was cut or went silent, a server without room (53…: disk, memory, connections) or with a
+ * broken disk (58…): of the moment, and no fault of the request or of ours.
+ */
 function isDatabaseAway(thrown: Error): boolean {
   const { code, message } = thrown as FastifyError;
   return (
-    (typeof code === "string" && /^(08...|57P0.|53300|ECONN[A-Z]+|EPIPE|ENOENT)$/.test(code)) ||
-    /^Connection terminated|timeout exceeded when trying to connect/i.test(message)
+    (typeof code === "string" && /^(08...|57P0.|53...|58...|ECONN[A-Z]+|EPIPE|ENOENT)$/.test(code)) ||
+    /^Connection terminated|timeout exceeded when trying to connect|^Query read timeout/i.test(message)
   );
 }

@@ -18,7 +18,7 @@ import type { AttemptTimeouts } from "./attempt.ts";
 import { createAttempts, type WaitLimits } from "./attempts.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { Gate } from "./gate.ts";
-import { endedRider, runningRider } from "./records.ts";
+import { abandonedRider, endedRider, runningRider } from "./records.ts";
 import { type Ending, outcomeOf, paymentsOf, type Running } from "./running.ts";
 import type { Lease, SlotQueue } from "./slot-queue.ts";
 import { quoteFor, wishOf } from "./terms.ts";
@@ -190,6 +190,7 @@ export function createJobs(options: JobsOptions): Jobs {
         queuedMs: job.queuedMs,
         digest: offer.offer.digest ?? null,
       }),
+      undone: abandonedRider(jobId, "overloaded", new Date(job.startedAtMs)),
     });
     events.changed({
       jobId,

@@ -91,6 +91,7 @@ export interface Host {
   ): Socket;
   /** Runs a program without a shell; its output is cut at a bound. */
   run(command: string, args: readonly string[], options: { timeoutMs: number }): Promise<RunResult>;
+  /** Milliseconds since 1970 at its start, going on evenly: for durations. A jump of the wall clock does not move it. */
   nowMs(): number;
   /** Calls back once after `ms`; returns how to call it off. */
   after(ms: number, callback: () => void): () => void;

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer as createNetServer } from "node:net";
 import { join } from "node:path";
-import { createLedger, type Ledger } from "@gfe/ledger";
+import { createLedger } from "@gfe/ledger";
 import { createSigner, GfeError, generateKeyPair, type KeyPair, newId, type Signer } from "@gfe/protocol";
 import { startTracing, type Tracer } from "@gfe/tracing";
 import type { FastifyRequest } from "fastify";
@@ -16,6 +16,7 @@ import { createBilling, userAccount } from "./billing/billing.ts";
 import { budgetOf, createBooks } from "./billing/books.ts";
 import type { Config } from "./config.ts";
 import { lastBackupS } from "./db/backup/last-backup.ts";
+import { databaseClock } from "./db/clock.ts";
 import { lockDataDir } from "./db/data-dir-lock.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "./db/embedded-postgres.ts";
 import { startHubWatch } from "./db/hub-watch.ts";
@@ -46,11 +47,10 @@ import { createDeferred, deleteExpiredDeferred } from "./jobs/deferred/runner.ts
 import { recover } from "./jobs/deferred/store.ts";
 import { getJob, jobTotals } from "./jobs/job-queries.ts";
 import { createJobs } from "./jobs/jobs.ts";
-import { abandonedRider } from "./jobs/records.ts";
 import { createSlotQueue } from "./jobs/slot-queue.ts";
 import { wishOf } from "./jobs/terms.ts";
 import type { Payer } from "./jobs/types.ts";
-import { resolveLeftovers } from "./leftovers.ts";
+import { expireHolds, resolveLeftovers } from "./leftovers.ts";
 import { createLink } from "./link/link.ts";
 import { createLive } from "./live/live.ts";
 import { explain } from "./market/explain.ts";
@@ -67,7 +67,6 @@ import { createDeliverer } from "./webhooks/deliver.ts";
 
 export const HUB_VERSION = "0.1.0";
 const EXPIRY_INTERVAL_MS = 5_000;
-const EXPIRY_BATCH = 500;
 const CLEAN_UP_S = 10 * 60;
 /** How long a cancelled node has to send its receipt. */
 const RECEIPT_MS = 2_000;
@@ -133,7 +132,7 @@ async function serve(
   log: pino.Logger,
   tracer: Tracer | undefined,
 ): Promise<{ url: string; port: number; stop(): Promise<void> }> {
-  const nowMs = () => performance.timeOrigin + performance.now();
+  const nowMs = await databaseClock(pool, log);
   const random = Math.random;
   const port = config.port === 0 ? await freePort(config.host) : config.port;
   const localUrl = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${port}`;
@@ -233,7 +232,7 @@ async function serve(
       })
     : null;
   const dispatcher = fabric?.dispatcher ?? link;
-  const billing = createBilling({ ledger, now: Date.now, random, log });
+  const billing = createBilling({ ledger, now: nowMs, random, log });
   const isOffered = (model: string) => registry.offers(model).length > 0;
   const matcher = createMatcher({
     random,
@@ -399,7 +398,11 @@ async function serve(
   });
   await registerWeb(app);
 
-  const expiring = every(EXPIRY_INTERVAL_MS, () => expireHolds(ledger), log);
+  const expiring = every(
+    EXPIRY_INTERVAL_MS,
+    () => expireHolds({ pool, ledger }, hubId, billing.keeps, nowMs()),
+    log,
+  );
   await app.listen({ host: config.host, port });
   log.info({ url: localUrl }, "hub listening");
   deferred.start();
@@ -453,11 +456,6 @@ function payerOf({ userId, keyId, hasBudget, maxPrice }: Principal): Payer {
 async function migrateOnce(databaseUrl: string): Promise<string[]> {
   const pool = createPool(databaseUrl, () => {});
   return migrate(pool).finally(() => pool.end());
-}
-
-async function expireHolds(ledger: Ledger): Promise<void> {
-  const now = new Date();
-  await ledger.expireHolds(now, EXPIRY_BATCH, (id) => abandonedRider(id, "total_timeout", now));
 }
 
 function every(ms: number, step: () => Promise<unknown>, log: pino.Logger): NodeJS.Timeout {

@@ -6,6 +6,11 @@ import { abandonedRider } from "./jobs/records.ts";
 /** Jobs whose holds are given back at once. */
 const BATCH = 500;
 
+interface Books {
+  pool: pg.Pool;
+  ledger: Ledger;
+}
+
 interface Log {
   warn(fields: object, message: string): void;
 }
@@ -16,7 +21,7 @@ interface Log {
  * ledger does not answer or is too busy; what was resolved by then stays so.
  */
 export async function resolveLeftovers(
-  { pool, ledger, log }: { pool: pg.Pool; ledger: Ledger; log: Log },
+  { pool, ledger, log }: Books & { log: Log },
   hubId: string,
   reason: "hub_restarted" | "hub_lost",
 ): Promise<void> {
@@ -37,4 +42,29 @@ export async function resolveLeftovers(
   }
   if (resolved > 0)
     log.warn({ jobs: resolved, hub: hubId }, "refunded jobs that were running when their hub stopped");
+}
+
+/**
+ * Gives back the holds whose time is up and that nobody sees to any more. A job that a hub still runs or settles is that
+ * hub's alone, whatever the clocks say: a wall clock that jumps by a day makes no answer unpaid. `nowMs` is a hub's clock.
+ */
+export async function expireHolds(
+  { pool, ledger }: Books,
+  hubId: string,
+  keeps: (jobId: string) => boolean,
+  nowMs: number,
+): Promise<void> {
+  const now = new Date(nowMs);
+  await ledger.expireHolds(
+    now,
+    BATCH,
+    (id) => abandonedRider(id, "total_timeout", now),
+    async (ids) => {
+      const { rows } = await pool.query<{ id: string }>(
+        "SELECT j.id FROM jobs j JOIN hubs h ON h.id = j.hub_id WHERE j.id = ANY ($1) AND j.hub_id <> $2",
+        [ids, hubId],
+      );
+      return new Set([...ids.filter(keeps), ...rows.map(({ id }) => id)]);
+    },
+  );
 }

@@ -120,15 +120,18 @@ export function createLedger({ pool, batchMax = 1000, queueMax = 50_000 }: Ledge
     transfer: (op) => transferLinked([op]),
     transferLinked,
 
-    async expireHolds(now, limit, rider) {
+    async expireHolds(now, limit, rider, spared) {
       const { rows } = await pool.query<{ id: string }>(
         "SELECT id FROM ledger_holds WHERE state = 'open' AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
         [now, limit],
       );
+      const due = rows.map(({ id }) => id);
+      const kept = due.length > 0 ? await spared?.(due) : undefined;
+      const ids = due.filter((id) => !kept?.has(id));
       const results = await Promise.all(
-        rows.map(({ id }) => resolveHold(id, "expired", "expired", [], rider?.(id))),
+        ids.map((id) => resolveHold(id, "expired", "expired", [], rider?.(id))),
       );
-      return rows.filter((_, i) => results[i] === "expired").map(({ id }) => id);
+      return ids.filter((_, i) => results[i] === "expired");
     },
 
     balance: (id) => balanceOf(pool, id),

@@ -120,8 +120,16 @@ export interface Ledger {
   transfer(op: TransferOp): Promise<TransferResult>;
   /** All or none. */
   transferLinked(ops: TransferOp[]): Promise<TransferResult>;
-  /** Resolves open holds whose time is up, at most `limit`; returns their ids. */
-  expireHolds(now: Date, limit: number, rider?: (holdId: string) => Rider): Promise<string[]>;
+  /**
+   * Resolves open holds whose time is up, at most `limit`; returns their ids. `spared` is given those whose time is up and
+   * names the ones to leave alone.
+   */
+  expireHolds(
+    now: Date,
+    limit: number,
+    rider?: (holdId: string) => Rider,
+    spared?: (holdIds: string[]) => Promise<ReadonlySet<string>>,
+  ): Promise<string[]>;
   balance(id: AccountId): Promise<Balance | null>;
   /** Newest first. */
   entries(id: AccountId, page: { before?: string; limit: number }): Promise<Entry[]>;

@@ -211,8 +211,8 @@ export async function until(
   what: string,
   withinMs = UNTIL_MS,
 ): Promise<void> {
-  for (const deadline = Date.now() + withinMs; !(await condition()); ) {
-    if (Date.now() > deadline) throw new Error(`it never came to be that ${what}`);
+  for (const deadline = performance.now() + withinMs; !(await condition()); ) {
+    if (performance.now() > deadline) throw new Error(`it never came to be that ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }

@@ -59,12 +59,15 @@ export interface Billing {
   expectsGrant(account: string): boolean;
   /** Pays providers and fee, returns the rest; charges nothing when nothing is owed. Resolves when durable or given up. */
   settle(settlement: Settlement): Promise<"settled" | "already_resolved" | "given_up">;
+  /** Whether this hub still sees to the hold of a job: it runs, or its settlement is on its way. */
+  keeps(jobId: string): boolean;
   /** Settlements not yet durable. */
   backlog(): number;
 }
 
 export interface BillingOptions {
   ledger: Ledger;
+  /** Holds and settlements are given up on this clock: one that goes on evenly, whatever the wall clock does. */
   now: () => number;
   random: () => number;
   log: { warn(fields: object, message: string): void; error(fields: object, message: string): void };
@@ -74,6 +77,7 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
   let waiting = 0;
   const granted = new Map<string, number>(); // account → until
   const unwritten = new Map<string, number>();
+  const kept = new Map<string, number>(); // job → until its hold may expire, on the clock of `now`
 
   async function hold(request: HoldRequest): Promise<void> {
     const { account } = request;
@@ -95,6 +99,7 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
 
   async function holdOnce(request: HoldRequest): Promise<void> {
     if (waiting > SETTLEMENT_BACKLOG_MAX) throw new GfeError("overloaded", undefined, { retryAfterS: 5 });
+    kept.set(request.jobId, request.expiresAt.getTime());
     const answer = ledger.hold({
       id: request.jobId,
       account: request.account,
@@ -110,10 +115,9 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
         cause,
       });
     });
+    if (result === "created" || result === "exists") return;
+    kept.delete(request.jobId);
     switch (result) {
-      case "created":
-      case "exists":
-        return;
       case "exceeds_credits":
         throw new GfeError(
           "insufficient_quota",
@@ -141,6 +145,7 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
       if (now() > expiresAt.getTime()) break; // it expires by itself
       await new Promise((resolve) => setTimeout(resolve, delayMs * (0.5 + random())).unref());
     }
+    kept.delete(jobId);
     waiting--;
   }
 
@@ -189,14 +194,22 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
         await new Promise((resolve) => setTimeout(resolve, delayMs * (0.5 + random())));
       }
     } finally {
+      kept.delete(settlement.jobId);
       waiting--;
     }
+  }
+
+  function keeps(jobId: string): boolean {
+    const untilMs = kept.get(jobId) ?? Number.NEGATIVE_INFINITY;
+    if (untilMs > now()) return true;
+    kept.delete(jobId);
+    return false;
   }
 
   const expectsGrant = (account: string) =>
     (granted.get(account) ?? 0) > now() && (unwritten.get(account) ?? 0) <= UNWRITTEN_MAX;
 
-  return { hold, expectsGrant, settle, backlog: () => waiting };
+  return { hold, expectsGrant, settle, keeps, backlog: () => waiting };
 }
 
 /** The same, or a rejection where it takes longer than HOLD_WAIT_MS. */

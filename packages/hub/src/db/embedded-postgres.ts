@@ -96,10 +96,10 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     closeSync(logFile);
     child = started;
     started.once("error", (error) => options.log(`PostgreSQL could not be started: ${error.message}`));
-    const startedAt = Date.now();
+    const startedAt = performance.now();
     started.once("exit", (code, signal) => {
       if (stopping || child !== started) return;
-      if (Date.now() - startedAt > 60_000) restarts = 0;
+      if (performance.now() - startedAt > 60_000) restarts = 0;
       gaveUp = ++restarts > (ready ? RESTARTS_MAX : START_RETRIES_MAX);
       if (gaveUp) return options.log(`PostgreSQL keeps dying; see ${join(cluster, "server.log")}`);
       options.log(`PostgreSQL ended (${signal ?? code}); starting it again`);
@@ -192,9 +192,9 @@ async function stopOrphan(cluster: string, log: (message: string) => void): Prom
     return rmSync(pidFile, { force: true });
   log("stopping the database that an earlier hub left running");
   process.kill(pid, "SIGINT"); // fast shutdown
-  const deadline = Date.now() + STOP_TIMEOUT_MS;
+  const deadline = performance.now() + STOP_TIMEOUT_MS;
   while (runsCluster(pid, cluster)) {
-    if (Date.now() > deadline) process.kill(pid, "SIGQUIT");
+    if (performance.now() > deadline) process.kill(pid, "SIGQUIT");
     await sleep(POLL_MS);
   }
 }
@@ -224,7 +224,7 @@ function lastWords(logFile: string): string {
 }
 
 async function untilReady(url: string, gaveUp: () => boolean): Promise<void> {
-  const deadline = Date.now() + START_TIMEOUT_MS;
+  const deadline = performance.now() + START_TIMEOUT_MS;
   for (;;) {
     const client = new pg.Client({ connectionString: url });
     try {
@@ -232,7 +232,7 @@ async function untilReady(url: string, gaveUp: () => boolean): Promise<void> {
       return await client.end();
     } catch (error) {
       await client.end().catch(() => {});
-      if (gaveUp() || Date.now() > deadline) throw error;
+      if (gaveUp() || performance.now() > deadline) throw error;
       await sleep(POLL_MS);
     }
   }

@@ -14,6 +14,7 @@ async function writeNew(path: string, text: string, mode: number): Promise<boole
     return true;
   } catch (error) {
     if (is(error, "EEXIST")) return false;
+    await rm(path, { force: true }); // ours, and a part of what it should be
     throw error;
   }
 }
@@ -31,7 +32,12 @@ export const nodeFiles: Files = {
 
   async write(path, text, { mode, exclusive = false }) {
     const sibling = `${path}.${randomBytes(6).toString("hex")}.tmp`;
-    await writeFile(sibling, text, { mode, flag: "wx" });
+    try {
+      await writeFile(sibling, text, { mode, flag: "wx" });
+    } catch (error) {
+      await rm(sibling, { force: true });
+      throw error;
+    }
     try {
       await chmod(sibling, mode); // whatever the umask took away or left
       if (!exclusive) {

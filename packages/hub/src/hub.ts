@@ -1,10 +1,9 @@
 /** Wiring: configuration in, a running hub out. Nothing else in the hub knows all of it. */
 import { randomBytes } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer as createNetServer } from "node:net";
 import { join } from "node:path";
 import { createLedger } from "@gfe/ledger";
-import { createSigner, GfeError, generateKeyPair, type KeyPair, newId, type Signer } from "@gfe/protocol";
+import { createSigner, generateKeyPair, type KeyPair, newId, type Signer } from "@gfe/protocol";
 import { startTracing, type Tracer } from "@gfe/tracing";
 import type { FastifyRequest } from "fastify";
 import type pg from "pg";
@@ -50,6 +49,7 @@ import { createJobs } from "./jobs/jobs.ts";
 import { createSlotQueue } from "./jobs/slot-queue.ts";
 import { wishOf } from "./jobs/terms.ts";
 import type { Payer } from "./jobs/types.ts";
+import { kept, withoutRoom } from "./kept-files.ts";
 import { expireHolds, resolveLeftovers } from "./leftovers.ts";
 import { createLink } from "./link/link.ts";
 import { createLive } from "./live/live.ts";
@@ -85,13 +85,13 @@ export interface Hub {
 /** Starts a hub and resolves when it answers. Throws with words for its operator; nothing is left running then. */
 export async function startHub(config: Config): Promise<Hub> {
   const log = pino({ level: config.logLevel, base: undefined, timestamp: pino.stdTimeFunctions.isoTime });
-  makeDataDir(config.dataDir);
-  const unlock = lockDataDir(config.dataDir);
-  const undo: (() => Promise<unknown> | unknown)[] = [unlock];
+  const undo: (() => Promise<unknown> | unknown)[] = [];
   const stopAll = async () => {
     for (const step of undo.splice(0).reverse()) await step();
   };
   try {
+    makeDataDir(config.dataDir);
+    undo.push(lockDataDir(config.dataDir));
     let postgres: EmbeddedPostgres | null = null;
     if (config.databaseUrl === null) {
       postgres = await startEmbeddedPostgres({
@@ -122,7 +122,7 @@ export async function startHub(config: Config): Promise<Hub> {
     };
   } catch (error) {
     await stopAll();
-    throw error;
+    throw withoutRoom(error, config.dataDir);
   }
 }
 
@@ -139,7 +139,7 @@ async function serve(
   const baseUrl = config.publicUrl ?? localUrl;
 
   const signer = await hubSigner(config);
-  const hubId = kept(join(config.dataDir, "hub-id"), () => newId("hub"));
+  const hubId = await kept(join(config.dataDir, "hub-id"), () => newId("hub"));
   const ledger = createLedger({ pool });
   const books = await createBooks(ledger);
   await resolveLeftovers({ pool, ledger, log }, hubId, "hub_restarted");
@@ -158,11 +158,11 @@ async function serve(
     await books.grantSignup(userId, config.signupCreditsMicro);
     await accounts.signupGranted(userId);
   };
+  const newSecret = () => randomBytes(32).toString("base64url");
   const accounts: Accounts = createAccounts({
     pool,
     baseUrl,
-    secret:
-      config.secret ?? kept(join(config.dataDir, "secret"), () => randomBytes(32).toString("base64url")),
+    secret: config.secret ?? (await kept(join(config.dataDir, "secret"), newSecret)),
     trustedOrigins: [
       ...new Set([
         new URL(baseUrl).origin,
@@ -474,18 +474,9 @@ function every(ms: number, step: () => Promise<unknown>, log: pino.Logger): Node
 }
 
 async function hubSigner({ dataDir, hubKey }: Config): Promise<Signer> {
-  if (hubKey !== null) return createSigner(JSON.parse(hubKey) as KeyPair);
-  const path = join(dataDir, "hub-key.json");
-  if (!existsSync(path)) writeFileSync(path, JSON.stringify(await generateKeyPair()), { mode: 0o600 });
-  return createSigner(JSON.parse(readFileSync(path, "utf8")) as KeyPair);
-}
-
-/** A secret or name that is made once and kept, readable by its owner only. */
-function kept(path: string, make: () => string): string {
-  if (!existsSync(path)) writeFileSync(path, make(), { mode: 0o600 });
-  const value = readFileSync(path, "utf8").trim();
-  if (value === "") throw new GfeError("internal", `${path} is empty: restore it from a backup or delete it`);
-  return value;
+  const made = async () => JSON.stringify(await generateKeyPair());
+  const pair = hubKey ?? (await kept(join(dataDir, "hub-key.json"), made));
+  return createSigner(JSON.parse(pair) as KeyPair);
 }
 
 /** better-auth must know its address before it listens. */

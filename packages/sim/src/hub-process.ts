@@ -86,8 +86,9 @@ export class HubProcess {
   }
 }
 
-export async function createHubHome(): Promise<HubHome> {
-  const home = mkdtempSync(join(tmpdir(), "gfe-kill-"));
+/** In a directory of its own, or in `where`. */
+export async function createHubHome(where: string = tmpdir()): Promise<HubHome> {
+  const home = mkdtempSync(join(where, "gfe-kill-"));
   chmodSync(home, 0o711); // PostgreSQL runs as another user where we are root
   const dataDir = join(home, "hub");
   const port = await freePort();

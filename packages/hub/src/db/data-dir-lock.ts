@@ -19,8 +19,8 @@ export function lockDataDir(dataDir: string): () => void {
   const path = join(dataDir, "hub.lock");
   const mine = `${process.pid} ${startedAt(process.pid) ?? ""}\n`;
   const draft = `${path}.${process.pid}`;
-  writeFileSync(draft, mine, { mode: 0o600 });
   try {
+    writeFileSync(draft, mine, { mode: 0o600 });
     for (;;) {
       if (linked(draft, path)) break;
       const held = read(path);

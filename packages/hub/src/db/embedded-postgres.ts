@@ -46,9 +46,11 @@ export interface EmbeddedPostgresOptions {
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 15_000;
 const POLL_MS = 50;
-/** Restarts after a crash without a good minute between them. */
-const RESTARTS_MAX = 10;
-/** The same before it ever answered. Not one: what a killed server left may take a moment to be gone. */
+/** Restarts after a crash without a good minute between them, before they come SLOW_RESTART_MS apart. */
+const QUICK_RESTARTS_MAX = 10;
+/** Whatever keeps it from running, a full disk for one, may be mended while the hub waits. */
+const SLOW_RESTART_MS = 10_000;
+/** Restarts before it ever answered. Not one: what a killed server left may take a moment to be gone. */
 const START_RETRIES_MAX = 4;
 /** sun_path is 108 bytes with its terminator; `.s.PGSQL.5432` and a slash go into it too. */
 const SOCKET_DIR_LENGTH_MAX = 107 - 16;
@@ -100,10 +102,14 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     started.once("exit", (code, signal) => {
       if (stopping || child !== started) return;
       if (performance.now() - startedAt > 60_000) restarts = 0;
-      gaveUp = ++restarts > (ready ? RESTARTS_MAX : START_RETRIES_MAX);
-      if (gaveUp) return options.log(`PostgreSQL keeps dying; see ${join(cluster, "server.log")}`);
+      restarts++;
+      const keepsDying = restarts > (ready ? QUICK_RESTARTS_MAX : START_RETRIES_MAX);
+      if (keepsDying) options.log(`PostgreSQL keeps dying; see ${join(cluster, "server.log")}`);
+      gaveUp = keepsDying && !ready;
+      if (gaveUp) return;
       options.log(`PostgreSQL ended (${signal ?? code}); starting it again`);
-      setTimeout(() => !stopping && launch(), Math.min(200 * restarts, 2_000));
+      const delayMs = keepsDying ? SLOW_RESTART_MS : Math.min(200 * restarts, 2_000);
+      setTimeout(() => !stopping && launch(), delayMs);
     });
   }
 

@@ -114,7 +114,7 @@ it("at five times what its nodes can do, a hub refuses the excess and serves the
 
   const before = residentBytes();
   const stopWatching = watch();
-  const lengthMs = 8_000;
+  const lengthMs = 6_000;
   const total = Math.round((5 * perSecond * lengthMs) / 1000);
   const began = performance.now();
   const answers: Promise<Answered>[] = [];

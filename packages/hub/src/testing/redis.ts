@@ -16,6 +16,8 @@ export const withoutRedis = !hasRedis && process.env.CI !== "true";
 
 export interface TestRedis {
   url: string;
+  /** Process id of the one that runs. */
+  pid(): number | undefined;
   /** Comes back at the same address. */
   start(): Promise<void>;
   /** As when its machine loses its power. */
@@ -27,6 +29,7 @@ export async function startRedis(): Promise<TestRedis> {
   let child: ChildProcess | null = null;
   const redis: TestRedis = {
     url: `redis://127.0.0.1:${port}`,
+    pid: () => child?.pid,
     async start() {
       const started = spawn(
         "redis-server",

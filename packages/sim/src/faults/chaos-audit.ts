@@ -3,8 +3,9 @@ import type pg from "pg";
 import { STORY, STORY_TOKEN_MICRO } from "./agent-process.ts";
 import { type Asked, HANG_MS } from "./consumers.ts";
 
-/** A hub that was killed, and a database or hub that was away, in the clock of `Asked`. */
+/** Something was away, in the clock of `Asked`. */
 export interface Outage {
+  how: "kill" | "freeze";
   victim: string;
   fromMs: number;
   toMs: number;
@@ -100,8 +101,13 @@ function wasAway(outages: readonly Outage[], one: Asked): boolean {
   );
 }
 
-/** The database was away when it ended, and its hub was killed before it could settle. */
+/** Its hub was killed before it could settle, the database being away; or it was frozen, and taken for dead. */
 function diedUnsettled(outages: readonly Outage[], one: Asked): boolean {
+  const wasFrozen = outages.some(
+    ({ how, victim, fromMs, toMs }) =>
+      how === "freeze" && victim === hubName(one) && fromMs <= one.endedMs && toMs >= one.beganMs,
+  );
+  if (wasFrozen) return true;
   const died = outages.some(
     ({ victim, fromMs }) =>
       victim === hubName(one) && fromMs >= one.endedMs - 100 && fromMs <= one.endedMs + UNSETTLED_MS,

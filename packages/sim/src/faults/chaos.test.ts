@@ -3,13 +3,13 @@ import { expect, it } from "vitest";
 import { withoutRedis } from "../../../hub/src/testing/redis.ts";
 import { createRandom } from "../random.ts";
 import { chaos } from "./chaos.ts";
-import { planKills, VICTIMS } from "./plan.ts";
+import { planBlows, VICTIMS } from "./plan.ts";
 
 const SEED = 20261123;
 const LENGTH_MS = 16_000;
 
 it("a plan is its seed's, and kills each kind at least once", () => {
-  const plan = () => planKills(createRandom(SEED), LENGTH_MS, 4);
+  const plan = () => planBlows(createRandom(SEED), LENGTH_MS, 4);
   expect(plan()).toEqual(plan());
   expect(new Set(plan().map(({ victim }) => victim))).toEqual(new Set(VICTIMS));
 });

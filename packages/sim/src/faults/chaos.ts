@@ -8,10 +8,10 @@ import { createLedger } from "@gfe/ledger";
 import { createRandom } from "../random.ts";
 import { auditProblems, until } from "../world.ts";
 import { compare, type Outage } from "./chaos-audit.ts";
-import { type Cluster, startCluster, type Victim } from "./cluster.ts";
+import { type Cluster, freeze, startCluster, type Victim } from "./cluster.ts";
 import { type Asked, consume } from "./consumers.ts";
 import { signUp } from "./people.ts";
-import { type Kill, planKills } from "./plan.ts";
+import { type Blow, planBlows } from "./plan.ts";
 
 export interface ChaosOptions {
   seed: number;
@@ -29,8 +29,12 @@ export interface ChaosReport {
   outcomes: Record<string, number>;
   /** Rows of `jobs` by state. */
   jobs: Record<string, number>;
+  /** By what was killed or frozen. */
   kills: Record<string, number>;
-  /** Answers given whole and not charged: the database was away, and then their hub was killed before it came back. */
+  /**
+   * Answers given whole and not charged: their hub was killed while the database was away, or frozen for so long that the
+   * other one took it for dead.
+   */
   unpaid: number;
   /** From the moment all was started again to the last resolved hold. */
   restMs: number;
@@ -38,6 +42,8 @@ export interface ChaosReport {
   violations: string[];
 }
 
+/** Less than the longest freeze: a hub that is taken for dead and goes on is the worst there is. */
+const LOST_MS = 3_000;
 const LIMITS = {
   GFE_SIGNUP_CREDITS: "10000",
   GFE_FEE_PERCENT: "5",
@@ -45,6 +51,7 @@ const LIMITS = {
   GFE_FIRST_TOKEN_TIMEOUT_MS: "5000",
   GFE_STALL_TIMEOUT_MS: "5000",
   GFE_TOTAL_TIMEOUT_MS: "20000",
+  GFE_HUB_LOST_MS: String(LOST_MS),
 };
 const SLOTS = 4;
 const PACE_MS = 25;
@@ -58,7 +65,7 @@ export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
   const { seed, lengthMs, consumers = 10, agents = 4, onProgress = () => {} } = options;
   const beganMs = performance.now();
   const random = createRandom(seed);
-  const plan = planKills(random.fork(), lengthMs, agents);
+  const plan = planBlows(random.fork(), lengthMs, agents);
   const cluster = await startCluster({ hubs: 2, env: LIMITS });
   try {
     const provider = await signUp(cluster.hubs[0]!.url, "provider");
@@ -71,7 +78,7 @@ export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
       await cluster.addAgent({ ...settings, name: `agent-${at}`, slots: SLOTS, paceMs: PACE_MS });
     }
     await healed(cluster, prober.key);
-    onProgress(`${plan.length} kills in ${lengthMs / 1000} s, ${consumers} consumers, ${agents} agents`);
+    onProgress(`${plan.length} blows in ${lengthMs / 1000} s, ${consumers} consumers, ${agents} agents`);
 
     const asked: Asked[] = [];
     const stop = new AbortController();
@@ -121,7 +128,7 @@ export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
 
 async function carryOut(
   cluster: Cluster,
-  plan: readonly Kill[],
+  plan: readonly Blow[],
   lengthMs: number,
   tell: (line: string) => void,
 ): Promise<{ outages: Outage[]; kills: Record<string, number> }> {
@@ -130,21 +137,25 @@ async function carryOut(
   const returning: Promise<void>[] = [];
   const beganMs = performance.now();
   const wait = (untilMs: number) => sleep(Math.max(0, beganMs + untilMs - performance.now()));
-  for (const kill of plan) {
-    await wait(kill.atMs);
-    const victim = victimOf(cluster, kill);
-    if (!victim.up) continue; // not back yet
-    kills[kill.victim] = (kills[kill.victim] ?? 0) + 1;
-    tell(`  ${(kill.atMs / 1000).toFixed(1)} s: ${kill.victim} is killed`);
-    const outage = { victim: kill.victim, fromMs: performance.now(), toMs: Number.POSITIVE_INFINITY };
+  const frozen = new Set<Victim>();
+  for (const blow of plan) {
+    await wait(blow.atMs);
+    const victim = victimOf(cluster, blow);
+    if (!victim.up || frozen.has(victim)) continue; // not back yet
+    const name = blow.how === "kill" ? blow.victim : `${blow.victim} (frozen)`;
+    kills[name] = (kills[name] ?? 0) + 1;
+    tell(`  ${(blow.atMs / 1000).toFixed(1)} s: ${blow.victim}, ${blow.how}`);
+    const { how, victim: of } = blow;
+    const outage: Outage = { how, victim: of, fromMs: performance.now(), toMs: Number.POSITIVE_INFINITY };
     outages.push(outage);
-    await victim.kill();
+    if (how === "kill") await victim.kill();
+    else frozen.add(victim);
+    const back = how === "kill" ? sleep(blow.awayMs).then(() => victim.start()) : freeze(victim, blow.awayMs);
     returning.push(
-      sleep(kill.awayMs)
-        .then(() => victim.start())
-        .then(() => {
-          outage.toMs = performance.now();
-        }),
+      back.then(() => {
+        outage.toMs = performance.now();
+        frozen.delete(victim);
+      }),
     );
   }
   await wait(lengthMs);
@@ -152,7 +163,7 @@ async function carryOut(
   return { outages, kills };
 }
 
-function victimOf({ hubs, agents, postgres, redis }: Cluster, { victim, agent }: Kill): Victim {
+function victimOf({ hubs, agents, postgres, redis }: Cluster, { victim, agent }: Blow): Victim {
   switch (victim) {
     case "hub A":
       return hubs[0]!;

@@ -1,6 +1,6 @@
 /** Two hubs on one PostgreSQL and one Redis, and agents: every one a process that may be killed and started again. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -23,14 +23,42 @@ export interface Victim {
   start(): Promise<void>;
   /** SIGKILL; resolves when it is gone. */
   kill(): Promise<void>;
+  /** Of all that runs of it. */
+  pids(): number[];
 }
+
+/** SIGSTOP, and SIGCONT after a while. */
+export async function freeze(victim: Victim, ms: number): Promise<void> {
+  const pids = victim.pids();
+  for (const pid of pids) signal(pid, "SIGSTOP");
+  await sleep(ms);
+  for (const pid of pids) signal(pid, "SIGCONT");
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // it has ended
+  }
+}
+
+/** Its children; none where it has ended. */
+function childrenOf(pid: number): number[] {
+  try {
+    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8");
+    return text.trim().split(" ").filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
+}
+
+const some = (pid: number | undefined): number[] => (pid === undefined ? [] : [pid]);
 
 export interface ClusterHub extends Victim {
   readonly url: string;
   /** What its processes wrote to standard error, one behind the other. */
   readonly log: string;
-  /** Process id of the one that runs. */
-  readonly pid: number | undefined;
 }
 
 export interface Cluster {
@@ -89,6 +117,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
         get up() {
           return redisUp;
         },
+        pids: () => some(redis.pid()),
         async start() {
           await redis.start();
           redisUp = true;
@@ -122,6 +151,10 @@ function createPostgres(dataDir: string): Victim & { readonly url: string; stop(
     get up() {
       return running !== null;
     },
+    pids() {
+      const pid = running?.pid();
+      return pid === undefined ? [] : [pid, ...childrenOf(pid)];
+    },
     async start() {
       running = await startEmbeddedPostgres({ dataDir, log: () => {}, maxConnections: 100 });
       url = running.url;
@@ -152,9 +185,7 @@ function createHub(dataDir: string, port: number, env: Record<string, string>): 
     get log() {
       return log + (running?.stdout ?? "") + (running?.stderr ?? "");
     },
-    get pid() {
-      return running?.pid;
-    },
+    pids: () => some(running?.pid),
     async start() {
       for (let tries = 1; ; tries++) {
         starting = new HubProcess({ ...env, PORT: String(port), GFE_DATA_DIR: dataDir });
@@ -183,6 +214,7 @@ function createAgent(settings: AgentSettings): Victim {
     get up() {
       return child !== null;
     },
+    pids: () => some(child?.pid),
     async start() {
       const started = spawn(process.execPath, [AGENT, JSON.stringify(settings)], {
         env: { PATH: process.env.PATH, HOME: settings.configDir },

@@ -20,3 +20,12 @@ test("a connection that is cut while somebody holds it fails its next query, and
   expect((await pool.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
   await pool.end();
 });
+
+test("a query may have a longer time of its own than its pool gives", async () => {
+  const pool = createPool(database.url, () => {}, { serving: true });
+  pool.options.query_timeout = 100;
+  await expect(pool.query("SELECT pg_sleep(0.3)")).rejects.toThrow("Query read timeout");
+  const query = { text: "SELECT pg_sleep(0.3)", query_timeout: 10_000 };
+  expect((await pool.query(query)).rowCount).toBe(1);
+  await pool.end();
+});

@@ -3,8 +3,11 @@ import pg from "pg";
 /** Connections of one hub process. */
 export const POOL_MAX = 10;
 const CONNECT_TIMEOUT_MS = 5_000;
-/** For a query of a hub that serves. One whose answer has not come by then has lost its connection, and fails. */
-export const QUERY_TIMEOUT_MS = 10_000;
+/**
+ * For a query of a hub that serves. One whose answer has not come by then has lost its connection, and fails; one that may
+ * take longer says so by its own `query_timeout`.
+ */
+const QUERY_TIMEOUT_MS = 10_000;
 /** In which the server finds that a hub is gone which cannot say so, and gives its connection back. */
 const SERVER_SETTINGS =
   "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; SET idle_in_transaction_session_timeout = 60000";

@@ -2,6 +2,8 @@
 import type { Job, JobState } from "@gfe/protocol";
 import type pg from "pg";
 
+/** For a query that reads all jobs, at a hub's start: longer than the pool gives to those that somebody waits for. */
+const ALL_JOBS_TIMEOUT_MS = 10 * 60_000;
 /** $1 is who looks: a provider sees what its own part of an answer earned, a consumer what all of it cost. */
 const COLUMNS = `j.id, j.state, j.kind, j.model, j.node_id, n.name AS node_name, j.usage, j.held_micro,
   CASE WHEN j.consumer_id = $1 THEN j.cost_micro ELSE coalesce(own.cost_micro, 0) END AS cost_micro,
@@ -66,10 +68,12 @@ export interface JobTotals {
 
 /** Counts everything: once at start, counted on from there. */
 export async function jobTotals(pool: pg.Pool): Promise<JobTotals> {
-  const { rows } = await pool.query<Record<keyof JobTotals, string>>(
-    `SELECT count(*) AS total, count(*) FILTER (WHERE state = 'completed') AS completed,
+  const query = {
+    text: `SELECT count(*) AS total, count(*) FILTER (WHERE state = 'completed') AS completed,
        coalesce(sum((usage->>'output_tokens')::bigint), 0) AS tokens FROM jobs`,
-  );
+    query_timeout: ALL_JOBS_TIMEOUT_MS,
+  };
+  const { rows } = await pool.query<Record<keyof JobTotals, string>>(query);
   const row = rows[0]!;
   return { total: Number(row.total), completed: Number(row.completed), tokens: Number(row.tokens) };
 }

@@ -101,6 +101,18 @@ describe("whatever a node claims and the hub saw", () => {
     );
   });
 
+  test("of an answer that was stopped nobody pays for what was on its way, and a node gains by no count of bytes", () => {
+    fc.assert(
+      fc.property(input, fc.nat(200_000), (of, claimedBytes) => {
+        const [all, share] = [billOf(of), billOf({ ...of, claimedBytes })];
+        expect(share.chargeMicro <= all.chargeMicro).toBe(true);
+        if (claimedBytes <= of.delivered.bytes) expect(share).toEqual(all);
+      }),
+    );
+    const stopped = given({ ending: "broken", delivered: { bytes: 100, deltas: 10, vectors: 0 } });
+    expect(billOf({ ...stopped, claimedBytes: 400 }).usage.output_tokens).toBe(10);
+  });
+
   test("what delivered nothing costs nothing", () => {
     fc.assert(
       fc.property(input, (of) => {

@@ -30,6 +30,11 @@ export interface BillInput {
   delivered: Delivered;
   /** The node's signed count; null where no valid receipt came. */
   claimed: Usage | null;
+  /**
+   * The bytes that the claim is for, as the node counted them, of an answer that was stopped: what was on its way then
+   * reached nobody. 0 or absent where the node does not count, or where all of it was relayed.
+   */
+  claimedBytes?: number | undefined;
   /** UTF-8 bytes of the prompt / 4: the count for a job without a receipt. */
   inputTokensEstimate: number;
   /** Shares in basis points: 500 = 5 %. */
@@ -57,7 +62,7 @@ export function billOf(input: BillInput): Bill {
       : Math.min(claimed?.input_tokens ?? input.inputTokensEstimate, quote.inputTokensMax),
     cached_input_tokens: 0,
     output_tokens: Math.min(
-      claimed?.output_tokens ?? delivered.deltas,
+      claimed ? relayedOf(claimed.output_tokens, input) : delivered.deltas,
       delivered.bytes,
       outputLeft(quote, before),
     ),
@@ -72,6 +77,11 @@ export function billOf(input: BillInput): Bill {
   const chargeMicro = nothing ? 0n : min(heldLeft(quote, before), max(least, owed));
   const feeMicro = (chargeMicro * BigInt(input.feeBasisPoints)) / 10_000n;
   return { usage, chargeMicro, feeMicro, providerMicro: chargeMicro - feeMicro };
+}
+
+/** The share of a claim that was relayed. */
+function relayedOf(tokens: number, { delivered, claimedBytes = 0 }: BillInput): number {
+  return claimedBytes > delivered.bytes ? Math.ceil((tokens * delivered.bytes) / claimedBytes) : tokens;
 }
 
 /** The most that the rest of an answer can cost at another node's quote. */

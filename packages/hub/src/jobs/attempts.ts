@@ -254,6 +254,7 @@ export function createAttempts(options: AttemptsOptions): Attempts {
       ending: end.state === "failed" ? "broken" : "complete",
       delivered: reached(job, end),
       claimed,
+      ...(end.state === "done" ? {} : { claimedBytes: end.receipt?.receipt.output_bytes }),
       inputTokensEstimate: inputTokensEstimate(job.request),
       feeBasisPoints: options.feeBasisPoints,
       before: partsBefore(job),

@@ -22,6 +22,9 @@ interface JobRow {
   consumer_id: string;
   state: string;
   cost_micro: string;
+  error_code: string | null;
+  /** Why its hold was given back. */
+  reason: string | null;
 }
 
 /** What the words after a hub's last heard settlement may wait for the database: its callers are told before. */
@@ -40,7 +43,8 @@ export async function compare(
   userIds: readonly string[],
 ): Promise<Compared> {
   const { rows } = await pool.query<JobRow>(
-    "SELECT id, consumer_id, state, cost_micro FROM jobs WHERE consumer_id = ANY ($1)",
+    `SELECT j.id, j.consumer_id, j.state, j.cost_micro, j.error_code, h.reason
+     FROM jobs j LEFT JOIN ledger_holds h ON h.id = j.id WHERE j.consumer_id = ANY ($1)`,
     [userIds],
   );
   const jobs = new Map(rows.map((row) => [row.id, row]));
@@ -67,7 +71,7 @@ export async function compare(
     const got = wordsOf(one.text);
     if (isWhole && job.state === "failed" && cost === 0n && diedUnsettled(outages, one)) unpaid++;
     else if (isWhole && (job.state !== "completed" || cost !== worth(one.maxTokens)))
-      say(`whole, but its job is ${job.state} for ${cost}`);
+      say(`whole, but its job is ${job.state} for ${cost}${why(job)}`);
     else if (one.end === "refused" && cost !== 0n) say(`refused, and charged ${cost}`);
     else if (one.end === "error chunk" && cost > worth(got)) say(`charged ${cost} for ${got} words`);
     else if (cost > worth(one.maxTokens)) say(`charged ${cost}`);
@@ -121,6 +125,7 @@ function diedUnsettled(outages: readonly Outage[], one: Asked): boolean {
   );
 }
 
+const why = ({ error_code, reason }: JobRow) => (error_code ? ` (${error_code}, ${reason})` : "");
 const isStory = (text: string) => STORY.join("").startsWith(text);
 const wordsOf = (text: string) => text.split(" ").length - 1;
 

@@ -112,6 +112,8 @@ export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
     const userIds = people.map(({ userId }) => userId);
     const { problems, unpaid } = await compare(pool, asked, outages, userIds);
     violations.push(...problems);
+    if (violations.length > 0)
+      for (const { url, log } of cluster.hubs) onProgress(`what ${url} said:\n${log}`);
     const { rows } = await pool.query<{ state: string; n: number }>(
       "SELECT state, count(*)::int AS n FROM jobs GROUP BY state ORDER BY state",
     );

@@ -223,7 +223,11 @@ function createAgent(settings: AgentSettings): Victim {
       child = started;
       // It runs once it says anything: the hub it dials may be away.
       await new Promise<void>((resolve, reject) => {
-        started.once("exit", (code, signal) => reject(new Error(`the agent ended with ${signal ?? code}`)));
+        started.once("exit", (code, signal) => {
+          if (child !== started)
+            resolve(); // killed again already
+          else reject(new Error(`the agent ended with ${signal ?? code}`));
+        });
         createInterface({ input: started.stdout! }).on("line", () => resolve());
       });
     },

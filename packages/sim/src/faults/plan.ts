@@ -19,7 +19,7 @@ export interface Blow {
 const WEIGHTS: Record<Victim, number> = { "hub A": 2, "hub B": 2, agent: 4, PostgreSQL: 2, Redis: 2 };
 const BETWEEN_MS = { min: 1_500, max: 4_500 };
 const AWAY_MS = { kill: { min: 50, max: 2_000 }, freeze: { min: 200, max: 6_000 } };
-const FREEZE_CHANCE = 0.25;
+const FREEZE_CHANCE = 0.4;
 
 /**
  * Blows from the second second to the end of `lengthMs`: each victim is killed once in a drawn order, then by weight they

@@ -257,6 +257,7 @@ async function serve(
     isOffered,
     began: matcher.began,
     tracer: createJobTracer(tracer),
+    lost: watch?.lost,
     limits: {
       queueWaitMs: config.queueWaitMs,
       batchWaitMs: config.queueBatchWaitMs,

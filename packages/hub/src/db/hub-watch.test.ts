@@ -106,3 +106,26 @@ it("a hub that stops is gone at once, unless a job of it is unresolved", async (
   await one.stop();
   expect(await hubs()).toEqual(["two"]);
 });
+
+it("a hub that gave no sign for as long as the others bear knows it, and is there again once it has given one", async () => {
+  let frozen = false;
+  const going = Promise.withResolvers<void>();
+  const slow = {
+    query: async (...args: Parameters<pg.Pool["query"]>) => {
+      if (frozen) await going.promise;
+      return pool.query(...args);
+    },
+  } as unknown as pg.Pool;
+  const one = await start("one", slow);
+  await start("two");
+  await beats("one", 2)();
+  expect(one.lost()).toBe(false);
+  frozen = true;
+  await expect.poll(() => dead.two, { timeout: 10_000 }).toEqual(["one"]);
+  expect(one.lost()).toBe(true);
+  frozen = false;
+  expect(one.lost()).toBe(true); // and asks for a sign of life
+  going.resolve();
+  await expect.poll(() => one.lost(), { timeout: 10_000 }).toBe(false);
+  expect(await hubs()).toEqual(["one", "two"]);
+});

@@ -18,6 +18,11 @@ export interface HubWatchOptions {
 }
 
 export interface HubWatch {
+  /**
+   * Whether the others may have taken this hub for dead, and give back what it holds until they hear of it: it was
+   * frozen, or without its database, for that long. Asking has it give a sign of life at once.
+   */
+  lost(): boolean;
   /** This hub is no more, once no job of it is unresolved. */
   stop(): Promise<void>;
 }
@@ -30,11 +35,29 @@ export async function startHubWatch(options: HubWatchOptions): Promise<HubWatch>
   let timer: NodeJS.Timeout | undefined;
   let step: Promise<void>;
 
+  let aliveAtMs = performance.now();
+  let hastening = false;
+
   async function beat(): Promise<void> {
+    const sentAtMs = performance.now();
     await pool.query(
       `INSERT INTO hubs (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET beats = hubs.beats + 1, beat_at = now()`,
       [hubId],
     );
+    aliveAtMs = sentAtMs;
+  }
+
+  function lost(): boolean {
+    if (performance.now() - aliveAtMs < lostMs) return false;
+    if (!hastening) {
+      hastening = true;
+      void beat()
+        .catch(() => {}) // another is on its way
+        .finally(() => {
+          hastening = false;
+        });
+    }
+    return true;
   }
 
   async function look(): Promise<void> {
@@ -74,6 +97,7 @@ export async function startHubWatch(options: HubWatchOptions): Promise<HubWatch>
   step = Promise.resolve();
   next();
   return {
+    lost,
     async stop() {
       stopped = true;
       clearTimeout(timer);

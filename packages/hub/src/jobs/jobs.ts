@@ -59,6 +59,8 @@ export interface JobsOptions {
   hubId: string;
   nowMs: () => number;
   events: JobEvents;
+  /** Whether other hubs may be giving back what this one holds, so that nothing new may begin. */
+  lost?: (() => boolean) | undefined;
   /** Whether a model or alias of that name is offered now. */
   isOffered?: (name: string) => boolean;
   /** An attempt begins; what it returns is called with how it went, or null where that says nothing of the node. */
@@ -89,6 +91,8 @@ export function createJobs(options: JobsOptions): Jobs {
     trace: JobTrace,
   ): Promise<JobOutcome> {
     if (draining) throw new GfeError("shutting_down", undefined, { retryAfterS: 5 });
+    if (options.lost?.())
+      throw new GfeError("overloaded", "This hub was out of touch; try again shortly", { retryAfterS: 1 });
     active++;
     const stop = new AbortController();
     stops.add(stop);

@@ -156,12 +156,12 @@ async function carryOut(
     if (how === "kill") await victim.kill();
     else frozen.add(victim);
     const back = how === "kill" ? sleep(blow.awayMs).then(() => victim.start()) : freeze(victim, blow.awayMs);
-    returning.push(
-      back.then(() => {
-        outage.toMs = performance.now();
-        frozen.delete(victim);
-      }),
-    );
+    const returned = back.then(() => {
+      outage.toMs = performance.now();
+      frozen.delete(victim);
+    });
+    returned.catch(() => {}); // thrown below, once the cluster can be ended
+    returning.push(returned);
   }
   await wait(lengthMs);
   await Promise.all(returning);

@@ -24,6 +24,9 @@ const RETRY_DELAY_MS = { first: 50, max: 5_000 };
 export const HOLD_WAIT_MS = 5_000;
 /** How long a hold that was told to have failed may still turn up: its statement may be on its way as long. */
 const LATE_HOLD_MS = 120_000;
+/** Between two looks for it, at most; and how many are looked for at once: beyond them a hold is left to its expiry. */
+const UNDO_DELAY_MS_MAX = 20_000;
+const UNDOING_MAX = 20_000;
 
 export interface HoldRequest {
   jobId: string;
@@ -75,6 +78,7 @@ export interface BillingOptions {
 
 export function createBilling({ ledger, now, random, log }: BillingOptions): Billing {
   let waiting = 0;
+  let undoing = 0;
   const granted = new Map<string, number>(); // account → until
   const unwritten = new Map<string, number>();
   const kept = new Map<string, number>(); // job → until its hold may expire, on the clock of `now`
@@ -134,9 +138,13 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
 
   /** Voids a hold of which nobody knows whether it is there, until it is surely not. Never rejects. */
   async function undo({ jobId, undone, expiresAt }: HoldRequest): Promise<void> {
-    waiting++;
+    undoing++;
     const lateUntilMs = performance.now() + LATE_HOLD_MS;
-    for (let delayMs = RETRY_DELAY_MS.first; ; delayMs = Math.min(delayMs * 2, RETRY_DELAY_MS.max)) {
+    for (
+      let delayMs = RETRY_DELAY_MS.first;
+      undoing <= UNDOING_MAX;
+      delayMs = Math.min(delayMs * 2, UNDO_DELAY_MS_MAX)
+    ) {
       const result = await ledger
         .void({ holdId: jobId, reason: "unconfirmed", rider: undone })
         .catch(() => "unknown" as const);
@@ -146,7 +154,7 @@ export function createBilling({ ledger, now, random, log }: BillingOptions): Bil
       await new Promise((resolve) => setTimeout(resolve, delayMs * (0.5 + random())).unref());
     }
     kept.delete(jobId);
-    waiting--;
+    undoing--;
   }
 
   async function settleOnce({

@@ -20,6 +20,8 @@ export interface ChaosOptions {
   consumers?: number;
   agents?: number;
   onProgress?(line: string): void;
+  /** Ends it early, with an AbortError, and nothing left running. */
+  signal?: AbortSignal;
 }
 
 export interface ChaosReport {
@@ -93,10 +95,11 @@ export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
       () => onProgress(`  ${asked.length} asked: ${JSON.stringify(outcomesOf(asked))}`),
       PROGRESS_MS,
     );
-    const { outages, kills } = await carryOut(cluster, plan, lengthMs, onProgress);
-    stop.abort();
+    const { outages, kills } = await carryOut(cluster, plan, options).finally(() => {
+      stop.abort();
+      clearInterval(telling);
+    });
     await Promise.all(load);
-    clearInterval(telling);
 
     const healedAtMs = performance.now();
     const violations: string[] = [];
@@ -131,14 +134,14 @@ export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
 async function carryOut(
   cluster: Cluster,
   plan: readonly Blow[],
-  lengthMs: number,
-  tell: (line: string) => void,
+  { lengthMs, onProgress: tell = () => {}, signal }: ChaosOptions,
 ): Promise<{ outages: Outage[]; kills: Record<string, number> }> {
   const outages: Outage[] = [];
   const kills: Record<string, number> = {};
   const returning: Promise<void>[] = [];
   const beganMs = performance.now();
-  const wait = (untilMs: number) => sleep(Math.max(0, beganMs + untilMs - performance.now()));
+  const wait = (untilMs: number) =>
+    sleep(Math.max(0, beganMs + untilMs - performance.now()), undefined, signal ? { signal } : {});
   const frozen = new Set<Victim>();
   for (const blow of plan) {
     await wait(blow.atMs);
@@ -153,12 +156,12 @@ async function carryOut(
     if (how === "kill") await victim.kill();
     else frozen.add(victim);
     const back = how === "kill" ? sleep(blow.awayMs).then(() => victim.start()) : freeze(victim, blow.awayMs);
-    returning.push(
-      back.then(() => {
-        outage.toMs = performance.now();
-        frozen.delete(victim);
-      }),
-    );
+    const returned = back.then(() => {
+      outage.toMs = performance.now();
+      frozen.delete(victim);
+    });
+    returned.catch(() => {}); // thrown below, once the cluster can be ended
+    returning.push(returned);
   }
   await wait(lengthMs);
   await Promise.all(returning);

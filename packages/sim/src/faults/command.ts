@@ -23,8 +23,11 @@ export async function chaosMain(args: string[]): Promise<number> {
   const { seed, minutes, json } = options;
   const tell = (line: string) => (json ? console.error(line) : console.log(line));
   tell(`seed ${seed}, ${minutes} minutes`);
+  const stop = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => stop.abort());
   try {
-    const report = await chaos({ seed, lengthMs: minutes * 60_000, onProgress: tell });
+    const lengthMs = minutes * 60_000;
+    const report = await chaos({ seed, lengthMs, onProgress: tell, signal: stop.signal });
     if (json) console.log(JSON.stringify(report));
     else print(report);
     return report.violations.length === 0 ? 0 : 1;

@@ -41,6 +41,7 @@ export const errorRegistry = {
     title: "No node meets the request's filters",
   },
   over_price_cap: { status: 400, type: "invalid_request_error", title: "No offer is within the price cap" },
+  model_away: { status: 503, type: "server_error", title: "No node offers this model at the moment" },
   no_slot: { status: 503, type: "server_error", title: "Every node for this model is busy" },
   overloaded: { status: 503, type: "server_error", title: "The hub is overloaded" },
   shutting_down: { status: 503, type: "server_error", title: "The hub is restarting" },

@@ -213,7 +213,7 @@ describe.skipIf(withoutRedis)("two hubs", () => {
     );
 
     local.die();
-    await until(async () => (await ask()).status === 404, "nobody here has it");
+    await until(async () => (await ask()).status === 503, "nobody here has it");
     await redis.start();
     await seenHere(begins);
   });

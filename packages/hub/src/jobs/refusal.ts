@@ -31,6 +31,17 @@ const filterWords: Partial<Record<Need, { words: string; param?: string }>> = {
   min_reputation: { words: "has so high a reputation", param: "provider.min_reputation" },
 };
 
+/** After so long a node that was restarted may be back. */
+const AWAY_RETRY_S = 5;
+
+/** The last offer of a model left a moment ago. */
+export const awayError = ({ model }: Wish): GfeError =>
+  new GfeError(
+    "model_away",
+    `The last node that offered ${JSON.stringify(model)} left a moment ago; it may be back shortly`,
+    { param: "model", retryAfterS: AWAY_RETRY_S },
+  );
+
 /** What a wish that cannot be served now is told. */
 export function toError(result: MatchResult, wish: Wish): GfeError {
   switch (result.type) {

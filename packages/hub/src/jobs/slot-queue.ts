@@ -8,6 +8,7 @@
  * come free. A node that offers several models serves the waiters of each in turn.
  */
 import { GfeError } from "@gfe/protocol";
+import { watchDeparted } from "../market/departed.ts";
 import { type MatchResult, match, type Wish } from "../market/match.ts";
 import type { Matcher } from "../market/matcher.ts";
 import type { Patience } from "../market/patience.ts";
@@ -16,7 +17,7 @@ import { type Bounds, type Charge, costOf, FairQueue } from "./queue/fair-queue.
 import { laneOf } from "./queue/lane.ts";
 import { ServiceRates } from "./queue/service-rate.ts";
 import type { Ticket } from "./queue/tier.ts";
-import { fullError, toError } from "./refusal.ts";
+import { awayError, fullError, toError } from "./refusal.ts";
 import { stopReason } from "./stop.ts";
 import type { Place, Priority } from "./types.ts";
 
@@ -61,7 +62,7 @@ export interface Elsewhere {
 
 export interface SlotQueue {
   /**
-   * Throws GfeError: model_not_found, no_own_node, unsupported_parameter, context_length_exceeded, over_price_cap, no_slot
+   * Throws GfeError: model_not_found, model_away, no_own_node, unsupported_parameter, context_length_exceeded, over_price_cap, no_slot
    * (it waited too long, or would), overloaded, rate_limited (too much of this consumer's waits), cancelled, shutting_down.
    */
   acquire(wish: Wish, waiting: Waiting, signal: AbortSignal): Promise<FirstLease>;
@@ -99,6 +100,7 @@ export function createSlotQueue({
   elsewhere,
 }: SlotQueueOptions): SlotQueue {
   const queue = new FairQueue<Waiter>(bounds);
+  const isBackSoon = watchDeparted(registry, nowMs);
   const rates = new ServiceRates();
   /** When a model with waiters last had its turn. */
   const turns = new Map<string, number>();
@@ -312,6 +314,7 @@ export function createSlotQueue({
       const { priority } = waiting;
       return firstLease(result, queue.begin({ model, priority, consumer, cost: estimatedCost(wish) }));
     }
+    if (result.type === "model_not_found" && isBackSoon(model)) throw awayError(wish);
     if (result.type !== "busy") throw toError(result, wish);
     const elsewhere = others?.acquire(wish, left(), signal);
     if (elsewhere) return elsewhere;

@@ -31,7 +31,7 @@ interface JobRow {
 const UNSETTLED_MS = 60_000;
 /** What a hub without nodes or database may say; anything else in a fault is wrong. */
 const CODES = new Set([
-  ...["overloaded", "no_slot", "model_not_found", "no_provider", "node_lost", "all_attempts_failed"],
+  ...["overloaded", "no_slot", "model_not_found", "model_away", "node_lost"],
   ...["first_token_timeout", "stalled", "total_timeout", "shutting_down", "engine_failed", "unavailable"],
 ]);
 

@@ -28,6 +28,7 @@ const NODE_FAILED: ReadonlySet<ErrorCode> = new Set([
   "first_token_timeout",
   "stalled",
 ]);
+const NOBODY: ReadonlySet<ErrorCode> = new Set(["model_not_found", "model_away"]);
 const CREDIT: ReadonlySet<ErrorCode> = new Set(["insufficient_quota", "budget_exceeded"]);
 
 export function verdictOf(error: GfeError | undefined, context: RunContext): Verdict {
@@ -37,7 +38,7 @@ export function verdictOf(error: GfeError | undefined, context: RunContext): Ver
   const later =
     LOAD.has(error.code) ||
     (CREDIT.has(error.code) && context.othersHold) ||
-    (error.code === "model_not_found" && context.ageMs < MODEL_AWAIT_MS);
+    (NOBODY.has(error.code) && context.ageMs < MODEL_AWAIT_MS);
   if (later) return { state: "again", later: true, counted: false };
   if (NODE_FAILED.has(error.code) && context.runs + 1 < RUNS_MAX)
     return { state: "again", later: true, counted: true };

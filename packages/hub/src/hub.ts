@@ -10,7 +10,7 @@ import type pg from "pg";
 import pino from "pino";
 import { type Accounts, createAccounts, type Principal } from "./accounts/accounts.ts";
 import { deleteExpired } from "./accounts/clean-up.ts";
-import { startBackground } from "./background/background.ts";
+import { type Background, startBackground } from "./background/background.ts";
 import { createBilling, userAccount } from "./billing/billing.ts";
 import { budgetOf, createBooks } from "./billing/books.ts";
 import type { Config } from "./config.ts";
@@ -323,6 +323,7 @@ async function serve(
   }
 
   let draining = false;
+  let background: Background | null = null;
   await registerOpenApi(app, HUB_VERSION);
   metrics = registerOps(app, {
     pool,
@@ -335,6 +336,7 @@ async function serve(
       peers: () => fabric?.peers() ?? 0,
       lastBackupS: () => lastBackupS(config.dataDir),
     },
+    background: () => background?.state() ?? [],
   });
   registerAuth(app, accounts, baseUrl);
   const limits = {
@@ -408,7 +410,7 @@ async function serve(
   log.info({ url: localUrl }, "hub listening");
   deferred.start();
   deliverer.start();
-  const background = startBackground({
+  background = startBackground({
     ...{ pool, log },
     works: [
       { name: "old-sign-ins", everyS: CLEAN_UP_S, run: () => deleteExpired(pool) },
@@ -426,7 +428,7 @@ async function serve(
       draining = true;
       clearInterval(expiring);
       const stopping = deferred.stop();
-      const atRest = background.stop();
+      const atRest = background?.stop();
       stopCanaries();
       await Promise.all([jobs.drain(config.drainMs), fabric?.drain(config.drainMs)]);
       await stopping.idle();

@@ -283,4 +283,37 @@ describe("a hub that is killed", () => {
     expect(before - (await world.available(consumer))).toBe(CREDIT);
     other.die();
   }, 60_000);
+
+  it("only frozen, is not paid for a submitted job that the other ran meanwhile", async () => {
+    const before = await world.available(consumer);
+    node.die();
+    const single = await RogueAgent.join({
+      ...{ hubUrl: home.url, token: provider.agentToken, slots: 1 },
+      onStart: (start, agent) => agent.text(start.channel, "word"),
+    });
+    const occupying = await ask("/v1/chat/completions", { stream: true });
+    expect((await ask("/api/v1/jobs")).status).toBe(202);
+    const submitted = async () => (await world.pool.query("SELECT state, job_id FROM deferred_jobs")).rows[0];
+    await until(async () => (await submitted()).state === "running", "it waits for the slot");
+    process.kill(killed.pid, "SIGSTOP");
+    const other = await RogueAgent.join({ hubUrl: world.hub.url, token: provider.agentToken });
+    await until(async () => (await submitted()).state === "completed", "the other has run it", 30_000);
+    const ended = await submitted();
+
+    process.kill(killed.pid, "SIGCONT");
+    await single.done(single.starts[0]!, 1);
+    await occupying.text();
+    await until(() => single.starts.length === 2, "the first begins it after all");
+    await single.done(single.starts[1]!, 1);
+    const states = async () => (await world.pool.query("SELECT state FROM jobs ORDER BY state")).rows;
+    await until(
+      async () => (await states()).length === 3 && (await world.ledger.openHolds()).length === 0,
+      "it ended",
+    );
+    expect(await states()).toEqual([{ state: "cancelled" }, { state: "completed" }, { state: "failed" }]);
+    expect(await submitted()).toEqual(ended);
+    expect(before - (await world.available(consumer))).toBe(CREDIT);
+    single.die();
+    other.die();
+  }, 60_000);
 });

@@ -3,14 +3,18 @@
  * time. Who does it is settled in the database, by pg-boss: every hub says that a work is due, for each span of time one
  * of them is heard, and one of all takes it. What fails is tried again; what a dead hub had taken is taken by another.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { type Db, PgBoss } from "pg-boss";
 
 /** Apart from ours, and not in a backup: it is made anew where it is missing. */
 const SCHEMA = "background";
-/** A work is cut off after so long, and tried again. */
+/** A work is cut off after so long, where it does not say otherwise, and tried again. */
 const WORK_S_MAX = 300;
-/** A hub that gave no sign for so long while it worked is dead, and its work another's. */
+/**
+ * A hub that gave no sign for so long while it worked is dead, and its work another's: after
+ * HEARTBEAT_S + superviseS + RETRY_DELAY_S + pollSMax at most, 82 s.
+ */
 const HEARTBEAT_S = 20;
 const TIMES = {
   /** Between two looks for work of dead hubs. */
@@ -32,10 +36,21 @@ export interface Work {
   everyS: number;
   /** Done twice it must come to the same as once: a hub may die when it is done and has not said so. */
   run(signal: AbortSignal): Promise<unknown>;
+  /** When it is cut off: its signal is aborted and it is due again. Seconds, 1 at least. */
+  limitS?: number;
+}
+
+/** How one work went at this hub since it started; others may have done it as well. */
+export interface WorkState {
+  work: string;
+  /** Seconds since 1970; 0 for never. */
+  lastSuccessS: number;
+  failures: number;
 }
 
 export interface Background {
-  /** Waits for what runs, a bounded while. */
+  state(): readonly WorkState[];
+  /** Waits for what runs, a bounded while; what does not end by then is another hub's. */
   stop(): Promise<void>;
 }
 
@@ -55,36 +70,58 @@ export function startBackground({ pool, works, log, times = TIMES }: BackgroundO
     openTelemetry: { enabled: false },
   });
   const timers: NodeJS.Timeout[] = [];
-  let stopped = false;
+  const states = works.map(({ name }): WorkState => ({ work: name, lastSuccessS: 0, failures: 0 }));
+  const halt = new AbortController();
   const failed = (error: unknown, work?: string) =>
-    stopped || log.warn({ error: String(error), work }, "background work failed and will be tried again");
+    halt.signal.aborted ||
+    log.warn({ error: String(error), work }, "background work failed and will be tried again");
   boss.on("error", (error) => failed(error));
 
   async function begin(): Promise<void> {
     await boss.start();
-    for (const work of works) if (!stopped) await take(work);
+    for (const [n, work] of works.entries()) if (!halt.signal.aborted) await take(work, states[n]!);
   }
 
-  async function take({ name, everyS, run }: Work): Promise<void> {
+  async function take(work: Work, state: WorkState): Promise<void> {
+    const { name, everyS, limitS = WORK_S_MAX } = work;
     await boss.createQueue(name, {
-      ...{ policy: "stately", expireInSeconds: WORK_S_MAX, heartbeatSeconds: HEARTBEAT_S },
+      ...{ policy: "stately", expireInSeconds: limitS, heartbeatSeconds: HEARTBEAT_S },
       ...{ retryLimit: RETRIES, retryDelay: RETRY_DELAY_S, retryBackoff: true },
       ...{ retentionSeconds: KEPT_S, deleteAfterSeconds: KEPT_S },
     });
     const pollingIntervalSeconds = Math.min(times.pollSMax, Math.max(0.5, everyS / 4));
     await boss.work(name, { pollingIntervalSeconds }, async ([job]) => {
-      if (!job) return;
-      await run(job.signal).catch((error: unknown) => {
-        failed(error, name);
-        throw error;
-      });
+      if (job) await perform(work, state, job.signal);
     });
     const due = () =>
       boss
         .send(name, {}, { singletonKey: name, singletonSeconds: everyS })
         .catch((error: unknown) => failed(error, name));
+    if (halt.signal.aborted) return;
     timers.push(setInterval(due, everyS * 1_000).unref());
     await due();
+  }
+
+  async function perform({ name, run }: Work, state: WorkState, signal: AbortSignal): Promise<void> {
+    let told = false;
+    const fail = (error: unknown) => {
+      if (told || halt.signal.aborted) return;
+      told = true;
+      state.failures++;
+      failed(error, name);
+    };
+    // Of what goes on in spite of it nothing else would be heard.
+    const onCut = () => fail(new Error("it took too long"));
+    signal.addEventListener("abort", onCut, { once: true });
+    try {
+      await run(signal);
+      if (!signal.aborted) state.lastSuccessS = Date.now() / 1_000;
+    } catch (error) {
+      fail(error);
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", onCut);
+    }
   }
 
   const beginning = (async () => {
@@ -93,15 +130,16 @@ export function startBackground({ pool, works, log, times = TIMES }: BackgroundO
         return await begin();
       } catch (error) {
         failed(error);
-        await new Promise((resolve) => setTimeout(resolve, START_RETRY_MS).unref());
-        if (stopped) return;
+        await sleep(START_RETRY_MS, null, { ref: false, signal: halt.signal }).catch(() => {});
+        if (halt.signal.aborted) return;
       }
     }
   })();
 
   return {
+    state: () => states,
     async stop() {
-      stopped = true;
+      halt.abort();
       for (const timer of timers) clearInterval(timer);
       await Promise.race([beginning, after(STOP_MS)]);
       await Promise.race([boss.stop({ graceful: true, timeout: STOP_MS, close: false }), after(2 * STOP_MS)]);

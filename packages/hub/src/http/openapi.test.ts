@@ -56,7 +56,7 @@ beforeAll(async () => {
     settlementBacklog: () => 0,
     lastBackupS: () => 0,
   };
-  registerOps(app, { pool: unused, draining: () => false, gauges });
+  registerOps(app, { pool: unused, draining: () => false, gauges, background: () => [] });
   registerAuth(app, unused, "http://hub.example");
   await app.register(async (scope) => {
     registerInference(scope, unused);

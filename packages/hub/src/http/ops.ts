@@ -22,9 +22,11 @@ export interface OpsDeps {
     peers(): number;
     lastBackupS(): number;
   };
+  /** What one hub does for all, as it went at this one. */
+  background(): readonly { work: string; lastSuccessS: number; failures: number }[];
 }
 
-export function registerOps(app: FastifyInstance, { pool, draining, gauges }: OpsDeps): Metrics {
+export function registerOps(app: FastifyInstance, { pool, draining, gauges, background }: OpsDeps): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: "gfe_" });
   const registers = [registry];
@@ -73,6 +75,25 @@ export function registerOps(app: FastifyInstance, { pool, draining, gauges }: Op
     "When the last backup from this data directory was made; 0 for never",
     gauges.lastBackupS,
   );
+  new Gauge({
+    name: "gfe_background_last_success_timestamp_seconds",
+    help: "When this hub last did a work that one hub does for all; 0 for never: look at the latest of all hubs",
+    labelNames: ["work"],
+    registers,
+    collect() {
+      for (const { work, lastSuccessS } of background()) this.set({ work }, lastSuccessS);
+    },
+  });
+  new Counter({
+    name: "gfe_background_failures_total",
+    help: "Times that such a work failed at this hub or was cut off",
+    labelNames: ["work"],
+    registers,
+    collect() {
+      this.reset();
+      for (const { work, failures } of background()) this.inc({ work }, failures);
+    },
+  });
 
   app.addHook("onResponse", async (request, reply) => {
     requests.observe(

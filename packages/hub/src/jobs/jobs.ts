@@ -19,7 +19,7 @@ import { createAttempts, type WaitLimits } from "./attempts.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { Gate } from "./gate.ts";
 import { abandonedRider, endedRider, runningRider } from "./records.ts";
-import { type Ending, outcomeOf, paymentsOf, type Running } from "./running.ts";
+import { disown, type Ending, outcomeOf, paymentsOf, type Running } from "./running.ts";
 import type { Lease, SlotQueue } from "./slot-queue.ts";
 import { quoteFor, wishOf } from "./terms.ts";
 import { type JobTrace, type JobTracer, untraced } from "./trace.ts";
@@ -206,8 +206,9 @@ export function createJobs(options: JobsOptions): Jobs {
 
   /** Settles what was delivered; the caller waits for durability only a bounded while. */
   async function conclude(job: Running, ending: Ending): Promise<JobOutcome> {
-    const { providerId, ...outcome } = outcomeOf(job, ending);
-    if (outcome.state === "completed") await job.request.beforeSettling?.(outcome);
+    const ended = outcomeOf(job, ending);
+    const taken = ended.state !== "completed" || ((await job.request.beforeSettling?.(ended)) ?? true);
+    const { providerId, ...outcome } = taken ? ended : outcomeOf(job, disown(job, ending));
     const endedAtMs = nowMs();
     const payments = paymentsOf(job.attempts);
     const settling = {

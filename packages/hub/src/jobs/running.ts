@@ -1,5 +1,5 @@
 /** What is known of a job and its attempts while it runs, and what is made of that: rows, reports, the outcome. */
-import type { Usage } from "@gfe/protocol";
+import { GfeError, type Usage } from "@gfe/protocol";
 import type { Before, Bill, Delivered } from "../billing/bill.ts";
 import type { Payment } from "../billing/billing.ts";
 import type { Quote } from "../billing/quote.ts";
@@ -145,6 +145,12 @@ export function outcomeOf(
     ttftMs: job.firstDeltaAtMs === null ? null : job.firstDeltaAtMs - job.startedAtMs,
     ...(end.error ? { error: end.error } : {}),
   };
+}
+
+/** Nobody takes the answer any more: the job is cancelled, and what its attempts did is not paid. */
+export function disown(job: Running, ending: Ending): Ending {
+  job.attempts.splice(0, Infinity, ...job.attempts.map((one) => ({ ...one, costMicro: 0n, feeMicro: 0n })));
+  return { ...ending, end: { ...ending.end, state: "cancelled", error: new GfeError("cancelled") } };
 }
 
 export function paymentsOf(attempts: readonly EndedAttempt[]): Payment[] {

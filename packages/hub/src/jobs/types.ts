@@ -53,8 +53,11 @@ export interface JobRequest {
   choices: number;
   /** Capabilities that a node must have. */
   needs: readonly string[];
-  /** Called with a completed job before it is paid, so that its answer is safe first. Must not throw. */
-  beforeSettling?(outcome: JobOutcome): Promise<void>;
+  /**
+   * Called with a completed job before it is paid, so that its answer is safe first. False: nobody takes the answer any
+   * more, so nobody pays for it. Must not throw.
+   */
+  beforeSettling?(outcome: JobOutcome): Promise<boolean>;
   /** What the caller asks of the market: the `provider` object. */
   steering?: Steering;
   /** Of the request that it comes with, where that is traced. */

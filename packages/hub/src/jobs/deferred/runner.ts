@@ -147,11 +147,11 @@ export function createDeferred(options: DeferredOptions): Deferred {
       });
       if (verdict.state === "again") {
         const delayMs = verdict.later ? rest(job) : 0;
-        await withRetries(() => putBack(pool, job.id, delayMs, verdict.counted));
+        await withRetries(() => putBack(pool, job, delayMs, verdict.counted));
       } else {
         rests.delete(restKey(job));
         const named = jobId === undefined ? {} : { jobId };
-        await withRetries(() => finish(pool, job.id, { ...verdict, ...named }, run.answer));
+        await withRetries(() => finish(pool, job, { ...verdict, ...named }, run.answer));
         if (job.batchId === null) options.onEnded();
       }
     } catch (error) {
@@ -178,7 +178,10 @@ export function createDeferred(options: DeferredOptions): Deferred {
       const beforeSettling = async (outcome: JobOutcome) => {
         const kept = JSON.stringify(answer(outcome));
         run.answer = kept;
-        await withRetries(() => keepAnswer(pool, job.id, outcome.jobId, kept)).catch(warn);
+        return withRetries(() => keepAnswer(pool, job, outcome.jobId, kept)).catch((error: unknown) => {
+          warn(error);
+          return true; // a hub that was found dead meanwhile had its hold given back
+        });
       };
       const began = sink.started?.bind(sink);
       sink.started = (info) => {

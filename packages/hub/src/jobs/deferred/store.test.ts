@@ -2,7 +2,17 @@ import pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { migrate } from "../../db/migrate.ts";
 import { createTestDatabase } from "../../testing/database.ts";
-import { addDeferred, type ClaimBounds, claim, finish, keepAnswer, recover, WAITING_MAX } from "./store.ts";
+import {
+  addDeferred,
+  type ClaimBounds,
+  type ClaimedJob,
+  claim,
+  finish,
+  keepAnswer,
+  putBack,
+  recover,
+  WAITING_MAX,
+} from "./store.ts";
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let pool: pg.Pool;
@@ -102,13 +112,13 @@ describe("a hub that starts", () => {
       await add("a"),
       await add("a"),
     ];
-    await take();
+    const taken = new Map((await take()).map((job) => [job.id, job]));
     for (const [id, jobId] of [
       [kept, "job_never_held"],
       [voided, "job_voided"],
       [paid, "job_paid"],
     ] as const)
-      await keepAnswer(pool, id, jobId, '{"answer":1}');
+      await keepAnswer(pool, taken.get(id)!, jobId, '{"answer":1}');
     await settled("job_voided", "failed");
     await settled("job_paid", "completed");
     await pool.query("UPDATE deferred_jobs SET hub_id = 'another' WHERE id = $1", [elsewhere]);
@@ -127,8 +137,8 @@ describe("a hub that starts", () => {
 
   test("leaves a settlement that is still being written alone", async () => {
     const id = await add("a");
-    await take();
-    await keepAnswer(pool, id, "job_settling", "{}");
+    const [taken] = await take();
+    await keepAnswer(pool, taken!, "job_settling", "{}");
     await settled("job_settling", "running");
     await recover(pool, "hub", []);
     expect(await states()).toEqual({ [id]: "answered" });
@@ -140,13 +150,52 @@ test("a job ends once: a second end changes nothing and is not told", async () =
     `INSERT INTO webhooks (id, user_id, url, events, secret) VALUES ('w', 'a', 'u', ARRAY['job.completed', 'job.failed'], 's')`,
   );
   const id = await add("a");
-  await take();
-  await finish(pool, id, { state: "completed" });
-  await finish(pool, id, { state: "failed", error: { code: "internal", message: "" } });
+  const [taken] = await take();
+  await finish(pool, taken!, { state: "completed" });
+  await finish(pool, taken!, { state: "failed", error: { code: "internal", message: "" } });
   expect(await states()).toEqual({ [id]: "completed" });
   expect((await pool.query("SELECT event FROM webhook_deliveries")).rows).toEqual([
     { event: "job.completed" },
   ]);
+});
+
+describe("a hub that was found dead and lives", () => {
+  const lost = async (): Promise<ClaimedJob> => {
+    await add("a");
+    const [taken] = await take();
+    await recover(pool, "hub", []);
+    return taken!;
+  };
+  const late: Record<string, (claim: ClaimedJob) => Promise<unknown>> = {
+    answer: (claim) => keepAnswer(pool, claim, "job_late", "{}"),
+    end: (claim) => finish(pool, claim, { state: "completed" }, "{}"),
+    "putting back": (claim) => putBack(pool, claim, 0, true),
+  };
+  const row = async () => (await pool.query("SELECT * FROM deferred_jobs")).rows[0];
+
+  test.each(Object.keys(late))(
+    "changes nothing by its late %s, whoever has the job by then",
+    async (what) => {
+      const first = await lost();
+      for (const hubId of ["another", "hub"]) {
+        const waiting = await row();
+        await late[what]!(first);
+        expect(await row()).toEqual(waiting);
+        expect(await take({ hubId })).toHaveLength(1);
+        const running = await row();
+        await late[what]!(first);
+        expect(await row()).toEqual(running);
+        await recover(pool, hubId, []);
+      }
+    },
+  );
+
+  test("is told that its answer is not wanted, and the one that has the job now is not", async () => {
+    const first = await lost();
+    const [second] = await take({ hubId: "another" });
+    expect(await keepAnswer(pool, first, "job_late", "{}")).toBe(false);
+    expect(await keepAnswer(pool, second!, "job_second", "{}")).toBe(true);
+  });
 });
 
 test("an account has so many waiting and no more", async () => {

@@ -45,9 +45,15 @@ export interface DeferredJob {
   position: number | null;
 }
 
-/** One that this hub has taken and must run. */
-export interface ClaimedJob {
+/** One taking of a job. It is over when the job ended or waits again, and is then heard no more. */
+export interface Claim {
   id: string;
+  /** Counts the takings of this job. */
+  claims: number;
+}
+
+/** One that this hub has taken and must run. */
+export interface ClaimedJob extends Claim {
   userId: string;
   payer: Payer;
   keyRevoked: boolean;
@@ -198,7 +204,7 @@ export async function claim(pool: pg.Pool, bounds: ClaimBounds): Promise<Claimed
      ), locked AS (
        SELECT id FROM deferred_jobs WHERE id IN (SELECT id FROM chosen) AND state = 'queued' FOR UPDATE SKIP LOCKED
      )
-     UPDATE deferred_jobs d SET state = 'running', hub_id = $1 FROM locked WHERE d.id = locked.id
+     UPDATE deferred_jobs d SET state = 'running', hub_id = $1, claims = claims + 1 FROM locked WHERE d.id = locked.id
      RETURNING d.*, EXISTS (SELECT FROM api_keys k WHERE k.id = d.payer::jsonb ->> 'keyId' AND k.revoked_at IS NOT NULL) AS key_revoked`,
     [
       ...[bounds.hubId, bounds.room, bounds.perLane],
@@ -207,6 +213,7 @@ export async function claim(pool: pg.Pool, bounds: ClaimBounds): Promise<Claimed
   );
   return rows.map((row) => ({
     id: row.id,
+    claims: row.claims,
     userId: row.user_id,
     payer: JSON.parse(row.payer),
     keyRevoked: row.key_revoked,
@@ -221,12 +228,23 @@ export async function claim(pool: pg.Pool, bounds: ClaimBounds): Promise<Claimed
   }));
 }
 
-/** Puts an answer in safety before it is paid: whatever dies afterwards, nobody pays for an answer that is lost. */
-export async function keepAnswer(pool: pg.Pool, id: string, jobId: string, answer: string): Promise<void> {
-  await pool.query(
-    "UPDATE deferred_jobs SET state = 'answered', job_id = $2, answer = $3 WHERE id = $1 AND ended_at IS NULL",
-    [id, jobId, answer],
+const VALID = "id = $1 AND claims = $2 AND state IN ('running', 'answered')";
+
+/**
+ * Puts an answer in safety before it is paid: whatever dies afterwards, nobody pays for an answer that is lost. False
+ * where the claim is over: another hub runs the job or has, so this answer must not be paid.
+ */
+export async function keepAnswer(
+  pool: pg.Pool,
+  { id, claims }: Claim,
+  jobId: string,
+  answer: string,
+): Promise<boolean> {
+  const { rowCount } = await pool.query(
+    `UPDATE deferred_jobs SET state = 'answered', job_id = $3, answer = $4 WHERE ${VALID}`,
+    [id, claims, jobId, answer],
   );
+  return rowCount === 1;
 }
 
 export interface Ending {
@@ -235,24 +253,29 @@ export interface Ending {
   error?: KeptError;
 }
 
-/** Once; a job that has ended already stays as it is. `answer`, where it could not be kept before. */
+/** Once; where the claim is over the job stays as it is. `answer`, where it could not be kept before. */
 export async function finish(
   pool: pg.Pool,
-  id: string,
+  { id, claims }: Claim,
   { state, error, jobId }: Ending,
   answer: string | null = null,
 ): Promise<void> {
-  await pool.query(ended("id = $1 AND ended_at IS NULL", "$2", "$3", "$4", "$5"), [
-    ...[id, state, error ? JSON.stringify(error) : null, jobId ?? null, answer],
+  await pool.query(ended(VALID, "$3", "$4", "$5", "$6"), [
+    ...[id, claims, state, error ? JSON.stringify(error) : null, jobId ?? null, answer],
   ]);
 }
 
-/** Back among those that wait. `counted`: it was tried, and may be a few times only. */
-export async function putBack(pool: pg.Pool, id: string, delayMs: number, counted: boolean): Promise<void> {
+/** Back among those that wait, unless the claim is over. `counted`: it was tried, and may be a few times only. */
+export async function putBack(
+  pool: pg.Pool,
+  { id, claims }: Claim,
+  delayMs: number,
+  counted: boolean,
+): Promise<void> {
   await pool.query(
-    `UPDATE deferred_jobs SET state = 'queued', hub_id = NULL, job_id = NULL, answer = NULL, runs = runs + $3,
-       not_before = now() + $2 * interval '1 millisecond' WHERE id = $1 AND ended_at IS NULL`,
-    [id, delayMs, counted ? 1 : 0],
+    `UPDATE deferred_jobs SET state = 'queued', hub_id = NULL, job_id = NULL, answer = NULL, runs = runs + $4,
+       not_before = now() + $3 * interval '1 millisecond' WHERE ${VALID}`,
+    [id, claims, delayMs, counted ? 1 : 0],
   );
 }
 
@@ -285,11 +308,11 @@ function ended(where: string, state: string, error: string, jobId = "NULL", answ
  */
 export async function recover(pool: pg.Pool, hubId: string, running: string[]): Promise<number> {
   const mine = "d.hub_id = $1 AND d.state IN ('running', 'answered') AND NOT d.id = ANY ($2)";
-  const paid = await pool.query<{ id: string }>(
-    `SELECT d.id FROM deferred_jobs d JOIN jobs j ON j.id = d.job_id WHERE ${mine} AND d.state = 'answered' AND j.state = 'completed'`,
+  const paid = await pool.query<Claim>(
+    `SELECT d.id, d.claims FROM deferred_jobs d JOIN jobs j ON j.id = d.job_id WHERE ${mine} AND d.state = 'answered' AND j.state = 'completed'`,
     [hubId, running],
   );
-  for (const { id } of paid.rows) await finish(pool, id, { state: "completed" });
+  for (const claim of paid.rows) await finish(pool, claim, { state: "completed" });
   const { rowCount } = await pool.query(
     `UPDATE deferred_jobs d SET state = 'queued', hub_id = NULL, job_id = NULL, answer = NULL WHERE ${mine}
        AND NOT EXISTS (SELECT FROM jobs j WHERE j.id = d.job_id AND j.state IN ('running', 'completed'))`,

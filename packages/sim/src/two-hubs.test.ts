@@ -268,6 +268,16 @@ describe("a hub that is killed", () => {
     await until(async () => (await world.pool.query("SELECT FROM hubs")).rowCount === 1, "it is forgotten");
   }, 60_000);
 
+  it("until then runs a submitted job until the other is asked to cancel it", async () => {
+    const { id } = ((await (await ask("/api/v1/jobs")).json()) as { job: { id: string } }).job;
+    await until(() => node.starts.length === 1, "it runs");
+    expect((await world.call("DELETE", `/api/v1/jobs/${id}`, { as: consumer })).status).toBe(204);
+    await until(() => node.frames.some(({ type }) => type === "attempt.cancel"), "its node is told");
+    await node.done(node.starts[0]!, 1);
+    const state = async () => (await world.pool.query("SELECT state FROM deferred_jobs")).rows[0].state;
+    await until(async () => (await state()) === "cancelled", "it has ended");
+  });
+
   it("with a submitted job leaves that to the other, which runs it and is paid once", async () => {
     const before = await world.available(consumer);
     expect((await ask("/api/v1/jobs")).status).toBe(202);

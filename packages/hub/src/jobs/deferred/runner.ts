@@ -11,6 +11,8 @@ import { coalesced, withRetries } from "./pace.ts";
 import { finaliseOne } from "./results.ts";
 import {
   ANSWER_HOURS,
+  askedToCancel,
+  askToCancel,
   type ClaimedJob,
   cancelWaiting,
   claim,
@@ -62,7 +64,7 @@ export interface Deferred {
   start(): void;
   /** There is something new to do. */
   nudge(): void;
-  /** Ends one that waits, stops one that runs; resolves when it has ended. */
+  /** Ends one that waits, stops one that runs; resolves when it has ended, or when the hub that runs it will hear of it. */
   cancel(id: string): Promise<void>;
   /** Those that run here as ordinary jobs by now: credit is held for them. */
   holding(): string[];
@@ -95,6 +97,8 @@ export function createDeferred(options: DeferredOptions): Deferred {
       await recover(pool, hubId, [...running.keys()]);
       recoveredAtMs = nowMs();
     }
+    if (running.size > 0)
+      for (const id of await askedToCancel(pool, [...running.keys()])) running.get(id)?.stop.abort();
     const room = DEFERRED_LIMITS.running - running.size;
     if (room <= 0) return;
     const jobsTaken = await claim(pool, {
@@ -225,6 +229,7 @@ export function createDeferred(options: DeferredOptions): Deferred {
         run?.stop.abort();
         await (run ? run.done : claiming.idle());
       }
+      await askToCancel(pool, id);
     },
     stop() {
       stopped = true;

@@ -293,6 +293,20 @@ export async function cancelWaiting(pool: pg.Pool, id: string): Promise<boolean>
   return rowCount === 1;
 }
 
+/** Leaves word for the hub that runs it, which looks now and then. */
+export async function askToCancel(pool: pg.Pool, id: string): Promise<void> {
+  await pool.query("UPDATE deferred_jobs SET cancel_asked = true WHERE id = $1 AND ended_at IS NULL", [id]);
+}
+
+/** Which of these somebody asked another hub to cancel. */
+export async function askedToCancel(pool: pg.Pool, ids: readonly string[]): Promise<string[]> {
+  const { rows } = await pool.query<{ id: string }>(
+    "SELECT id FROM deferred_jobs WHERE id = ANY ($1) AND cancel_asked",
+    [ids],
+  );
+  return rows.map(({ id }) => id);
+}
+
 /** The one way in which a job ends: its prompt goes, and who wants to hear of it will. */
 function ended(where: string, state: string, error: string, jobId = "NULL", answer = "NULL"): string {
   return `WITH ended AS (

@@ -26,7 +26,8 @@ import { createReputation } from "../trust/reputation.ts";
 
 export { createBooks } from "../billing/books.ts";
 export { ownMigrations } from "../db/migrate.ts";
-export type { JobOutcome, JobRequest, JobSink, Jobs } from "../jobs/types.ts";
+export type { JobLimits } from "../jobs/jobs.ts";
+export type { JobSink, Jobs } from "../jobs/types.ts";
 
 const EXPIRY_INTERVAL_MS = 5_000;
 const EXPIRY_BATCH = 500;

@@ -200,17 +200,25 @@ export class Auditor {
   }
 }
 
-/** By the node's price, for all of the input that it might claim and a token for each byte that its caller got. */
+/**
+ * By the node's price. Of an honest node what it claims: a token for each piece that it said, if only its first bytes
+ * got through before the caller left. Of the others what they may: all of the input, and a token for each byte.
+ */
 function mostOwed(speech: Speech, { relayed, inputTokensMax, outputTokensMax }: RequestRecord): bigint {
-  const bytes = relayedOf(speech.name, relayed).length;
-  if (bytes === 0) return 0n;
+  const heard = relayedOf(speech.name, relayed);
+  if (heard.length === 0) return 0n;
   const { per_request, per_million_input, per_million_output, minimum = "0" } = speech.price;
-  const tokens = BigInt(Math.min(bytes, outputTokensMax));
-  const micro = BigInt(inputTokensMax) * BigInt(per_million_input) + tokens * BigInt(per_million_output);
+  const bytes = heard.reduce((sum, { piece }) => sum + piece.length, 0);
+  const claimed = speech.isHonest ? Math.min(speech.pieces.length, bytes) : bytes;
+  const output = BigInt(Math.min(claimed, outputTokensMax));
+  const input = BigInt(speech.isHonest ? Math.ceil(inputTokensMax / BYTES_PER_TOKEN) : inputTokensMax);
+  const micro = input * BigInt(per_million_input) + output * BigInt(per_million_output);
   const owed = BigInt(per_request) + (micro + 999_999n) / 1_000_000n;
   return owed > BigInt(minimum) ? owed : BigInt(minimum);
 }
 
+/** What is taken for a token where nobody counts. */
+const BYTES_PER_TOKEN = 4;
 const PIECE = /((?:agent|rogue)\d+#\d+)\.(\d+)x* /y;
 
 function piecesOf(text: string): { name: string; at: number; piece: string }[] | null {
@@ -224,8 +232,8 @@ function piecesOf(text: string): { name: string; at: number; piece: string }[] |
   return pieces;
 }
 
-const relayedOf = (name: string, relayed: string): string =>
-  (piecesOf(relayed) ?? []).flatMap((piece) => (piece.name === name ? piece.piece : [])).join("");
+const relayedOf = (name: string, relayed: string) =>
+  (piecesOf(relayed) ?? []).filter((piece) => piece.name === name);
 
 /** What is wrong with one request when all is over: its caller has one end, and no word that was not said for it. */
 export function requestProblems(request: RequestRecord, jobs: Auditor["jobs"]): string[] {

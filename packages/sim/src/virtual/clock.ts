@@ -34,7 +34,7 @@ interface Entry {
 
 const realImmediate = globalThis.setImmediate;
 /** All that is at hand, promises and next ticks included, has been done. */
-const settled = (): Promise<void> => new Promise((resolve) => realImmediate(resolve));
+export const settled = (): Promise<void> => new Promise((resolve) => realImmediate(resolve));
 
 export class Clock {
   nowMs = START_MS;

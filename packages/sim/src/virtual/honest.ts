@@ -148,7 +148,10 @@ export class HonestNode implements SimNode {
           goneUntilMs = clock.nowMs + random.int(100, 20_000);
           throw new EngineGone("virtual");
         }
-        const speech = records.speech(name, provider, price, attempt.body);
+        const speech = records.speech({
+          ...{ name, provider, price, body: attempt.body },
+          isHonest: moment !== "counts too much",
+        });
         const breaks =
           moment === "breaks off" || moment === "falls silent" ? random.int(0, count - 1) : count;
         for (let said = 0; said < breaks; said++) {

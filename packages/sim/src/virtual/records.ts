@@ -10,6 +10,8 @@ export interface Speech {
   provider: string;
   price: PriceWire;
   pieces: string[];
+  /** Whether it claims a token for each of its pieces, and input as it is. */
+  isHonest: boolean;
 }
 
 /** One request of a consumer, from both ends. */
@@ -75,14 +77,15 @@ export class Records {
   }
 
   /** The request that a node was asked to answer, by the mark in its prompt. */
-  requestOf(body: Record<string, unknown>): RequestRecord {
-    const n = /request (\d+)/.exec(JSON.stringify(body.messages ?? body.prompt))?.[1];
+  requestOf(body: object): RequestRecord {
+    const n = /request (\d+)/.exec(JSON.stringify(body))?.[1];
     return this.requests[Number(n)]!;
   }
 
-  speech(node: string, provider: string, price: PriceWire, body: Record<string, unknown>): Speech {
-    const made = { name: `${node}#${++this.#speeches}`, provider, price, pieces: [] };
-    this.requestOf(body).speeches.push(made);
+  speech(of: Pick<Speech, "provider" | "price" | "isHonest"> & { name: string; body: object }): Speech {
+    const { name, provider, price, isHonest } = of;
+    const made = { name: `${name}#${++this.#speeches}`, provider, price, isHonest, pieces: [] };
+    this.requestOf(of.body).speeches.push(made);
     return made;
   }
 

@@ -24,7 +24,7 @@ const LIES = {
   "ends others' attempts": 6,
   "does not stop": 4,
   "fails and claims": 4,
-  "refuses as busy": 3,
+  "refuses as busy": 6,
 } as const;
 
 /** Between two pieces of an answer without an end. */
@@ -124,7 +124,7 @@ export class Rogue implements SimNode {
         await this.#steal(agent);
         break;
     }
-    const speech = records.speech(name, provider, price, start.body);
+    const speech = records.speech({ name, provider, price, body: start.body, isHonest: false });
     const isDeaf = lie === "does not stop" || lie === "never ends";
     const count =
       lie === "never ends" ? Number.POSITIVE_INFINITY : lie === "says more than asked" ? asked * 2 : words;

@@ -2,29 +2,24 @@
  * The whole hub, its ledger on PostgreSQL and its nodes in one process, on a virtual clock and a network that the seed
  * draws. One event after another; the same seed gives the same events. See docs/simulation.md.
  */
-import { createPrivateKey, createPublicKey } from "node:crypto";
 import { createLedger } from "@gfe/ledger";
-import { type KeyPair, newId, type PriceWire, toBase64Url } from "@gfe/protocol";
-import {
-  createBooks,
-  type HubCore,
-  type JobSink,
-  type Jobs,
-  startHubCore,
-} from "../../../hub/src/testing/hub-core.ts";
+import { newId } from "@gfe/protocol";
+import { createBooks } from "../../../hub/src/testing/hub-core.ts";
 import { createRandom, type Random } from "../random.ts";
 import { auditProblems } from "../world.ts";
 import { Auditor, requestProblems } from "./auditor.ts";
 import { call, type Plan, planOf } from "./caller.ts";
+import { latencyOf, nodeSpecs } from "./cast.ts";
 import { enterChaos } from "./chaos.ts";
-import { Clock, installClock, Owner, START_MS } from "./clock.ts";
+import { Clock, installClock, START_MS, settled } from "./clock.ts";
 import type { Database, DatabaseFaults } from "./database.ts";
 import { HonestNode } from "./honest.ts";
+import { BUDGET_KEY, HubProcess } from "./hub-process.ts";
 import { Network, Place } from "./network.ts";
-import { type Plant, plantInJobs, plantInLedger } from "./plants.ts";
+import type { Plant } from "./plants.ts";
 import { Records } from "./records.ts";
 import { Rogue } from "./rogue.ts";
-import { MODELS, type NodeSpec, type SimNode, type Stage } from "./stage.ts";
+import { MODELS, type SimNode, type Stage } from "./stage.ts";
 
 const CONSUMERS = 5;
 const CREDIT = 1_000_000;
@@ -75,7 +70,9 @@ export async function simulate({ seed, jobs, database, trace, plant }: SimulateO
     await database.reset();
     drawFreshIds(ids);
     const simulation = new Simulation({ random, clock, database, plant, trace });
-    return await simulation.run(seed, jobs, broke);
+    const report = await simulation.run(seed, jobs, broke);
+    await simulation.close();
+    return report;
   } finally {
     uninstall();
     process.off("unhandledRejection", onBroken);
@@ -109,7 +106,7 @@ class Simulation {
   readonly #auditor: Auditor;
   readonly #faults: DatabaseFaults = { refused: 0, unanswered: 0, away: false };
   readonly #nodes: SimNode[] = [];
-  #hub: { owner: Owner; core: HubCore | null } = { owner: new Owner("hub"), core: null };
+  readonly #hub: HubProcess;
   #audits = 0;
 
   constructor(setting: Setting) {
@@ -118,19 +115,32 @@ class Simulation {
     const records = new Records(clock, trace);
     this.#stage = { clock, records, network: new Network(clock, random.fork()) };
     this.#auditor = new Auditor(database.admin, records);
+    const { plant } = setting;
+    this.#hub = new HubProcess({
+      stage: this.#stage,
+      database,
+      faults: this.#faults,
+      random: random.fork(),
+      plant,
+    });
+  }
+
+  /** Nothing happens any more. */
+  async close(): Promise<void> {
+    this.#stage.network.close();
+    await settled();
   }
 
   async run(seed: number, jobs: number, broke: string[]): Promise<Report> {
     const { clock, random } = this.#setting;
     const { records } = this.#stage;
     const consumers = Array.from({ length: CONSUMERS }, (_, i) => ({ user: `consumer${i}`, key: `key${i}` }));
-    const specs = this.#nodeSpecs(random.fork());
+    const specs = nodeSpecs(random.fork());
     await this.#openAccounts(
       [...consumers.map(({ user }) => user), ...specs.map(({ provider }) => provider)],
       random.fork(),
     );
-    this.#makeHubStarter(random.fork());
-    this.#startHub(1);
+    this.#hub.start();
     const attempts: string[] = [];
     for (const spec of specs) {
       const node = spec.name.startsWith("rogue")
@@ -153,7 +163,7 @@ class Simulation {
         nodes: this.#nodes,
         places: [...callers, ...this.#nodes.map(({ place }) => place)],
         faults: this.#faults,
-        crashHub: () => this.#crashHub(),
+        crashHub: () => this.#hub.crash(),
       },
       random.chance(0.1) ? 0 : random.int(1, 14),
       spanMs,
@@ -177,8 +187,7 @@ class Simulation {
     const { clock } = this.#setting;
     const { records } = this.#stage;
     const answered = () => records.requests.every(({ answer }) => answer !== null);
-    const idle = () =>
-      answered() && Object.values(this.#hub.core?.busy() ?? { starting: 1 }).every((count) => count === 0);
+    const idle = () => answered() && Object.values(this.#hub.busy()).every((count) => count === 0);
     const openUntil = START_MS + spanMs + ANSWERED_WITHIN_MS;
     const wrong =
       (await this.#stepUntil(answered, openUntil, broke)) ??
@@ -215,7 +224,7 @@ class Simulation {
     const problems = this.#stage.records.requests.flatMap((request) =>
       requestProblems(request, this.#auditor.jobs),
     );
-    for (const [what, count] of Object.entries(this.#hub.core?.busy() ?? { "a hub that starts": 1 }))
+    for (const [what, count] of Object.entries(this.#hub.busy()))
       if (count !== 0) problems.push(`at the end there are ${count} ${what}`);
     if (this.#auditor.openHolds() > 0)
       problems.push(`${this.#auditor.openHolds()} holds are open after they expired`);
@@ -238,132 +247,6 @@ class Simulation {
     call(this.#stage, place, plan, record);
   }
 
-  #makeHubStarter(random: Random): void {
-    const { clock, database, plant } = this.#setting;
-    const { network, records } = this.#stage;
-    const keys = keyPairOf(random);
-    const limits = {
-      queueWaitMs: random.int(1_000, 10_000),
-      batchWaitMs: 20_000,
-      firstTokenMs: random.int(1_000, 4_000),
-      stallMs: random.int(1_000, 4_000),
-      totalMs: random.int(5_000, 30_000),
-      receiptMs: 2_000,
-    };
-    const latencyMs = { min: 0.1, max: random.pick([1, 10, 300]) };
-    const small = random.chance(0.2) ? { total: 6, perModel: 4 } : { total: 1_000, perModel: 500 };
-    this.#startHub = (life) => {
-      const owner = new Owner(`hub/${life}`);
-      this.#hub = { owner, core: null };
-      clock.after(
-        0,
-        () => {
-          records.note("starts");
-          startHubCore({
-            pool: database.pool({ clock, random: random.fork(), latencyMs, faults: this.#faults }),
-            ...{ keys, limits, hubId: "hub_1", nowMs: () => clock.nowMs, random: random.fork().next },
-            bounds: small,
-            feeBasisPoints: 700,
-            agentOf: (token) => ({ userId: token.replace("token-", ""), tokenId: token }),
-            payerOf: (authorization) => this.#payerOf(authorization),
-            wrapLedger: (ledger) => plantInLedger(plant, ledger),
-            wrapJobs: (own) => this.#watched(plantInJobs(plant, own)),
-          }).then(
-            (core) => {
-              records.note("serves");
-              this.#hub.core = core;
-              network.listen(owner, (end) => core.server.emit("connection", end));
-            },
-            (error: unknown) => {
-              records.note(`could not start: ${String(error)}`);
-              owner.alive = false;
-              clock.after(1_000, () => this.#startHub(life + 1), new Owner("supervisor"));
-            },
-          );
-        },
-        owner,
-      );
-    };
-    this.#downMs = () => random.int(10, 2_500);
-    this.#lives = 1;
-  }
-
-  #startHub: (life: number) => void = () => {};
-  #downMs: () => number = () => 0;
-  #lives = 0;
-
-  #crashHub(): void {
-    const { owner, core } = this.#hub;
-    if (!owner.alive || !core) return;
-    owner.alive = false;
-    this.#stage.network.died(owner);
-    this.#lives += 100;
-    const life = this.#lives;
-    this.#setting.clock.after(this.#downMs(), () => this.#startHub(life), new Owner("supervisor"));
-  }
-
-  #payerOf(authorization: string) {
-    const n = authorization.replace("Bearer key", "");
-    return {
-      userId: `consumer${n}`,
-      account: `user:consumer${n}`,
-      keyId: `key${n}`,
-      ...(n === "1" ? { budgetAccount: "key:key1" } : {}),
-    };
-  }
-
-  /** The same jobs, and on the record what they hand to their callers. */
-  #watched(jobs: Jobs): Jobs {
-    const { records } = this.#stage;
-    const { owner } = this.#hub;
-    return {
-      ...jobs,
-      run(request, sink, signal, flow) {
-        const record = records.requestOf(request.body);
-        const watched: JobSink = {
-          queued: (place) => sink.queued?.(place),
-          started(info) {
-            record.jobIds.add(info.jobId);
-            // Who takes the whole only gets nothing of what was begun before.
-            if (record.whole) record.relayed = "";
-            records.note(`${info.jobId} of request ${record.n} on ${info.nodeName}`);
-            sink.started?.(info);
-          },
-          text(text) {
-            if (owner.alive) record.relayed += text;
-            sink.text(text);
-          },
-          reasoning: (text) => sink.reasoning(text),
-          choice: (delta) => sink.choice(delta),
-          embeddings: (delta) => sink.embeddings(delta),
-        };
-        return jobs.run(request, watched, signal, flow).then((outcome) => {
-          records.note(`${outcome.jobId} ${outcome.state} ${outcome.error?.code ?? ""} ${outcome.costMicro}`);
-          return outcome;
-        });
-      },
-    };
-  }
-
-  #nodeSpecs(random: Random): NodeSpec[] {
-    const honest = random.int(1, 5);
-    const rogues = random.int(0, 3);
-    return Array.from({ length: honest + rogues }, (_, i) => {
-      const name = i < honest ? `agent${i}` : `rogue${i}`;
-      return {
-        name,
-        provider: `provider${i}`,
-        token: `token-provider${i}`,
-        model: MODELS[i % MODELS.length]!,
-        price: priceOf(random),
-        slots: random.int(1, 4),
-        place: new Place(name, latencyOf(random)),
-        keys: keyPairOf(random),
-        random: random.fork(),
-      };
-    });
-  }
-
   async #openAccounts(users: readonly string[], random: Random): Promise<void> {
     const { admin } = this.#setting.database;
     const books = await createBooks(createLedger({ pool: admin }));
@@ -372,35 +255,8 @@ class Simulation {
       const credits = user.startsWith("consumer") ? random.int(0, most * CREDIT) : 0;
       await books.grantSignup(user, BigInt(credits));
     }
-    await books.setBudget("key1", BigInt(random.int(1, 300 * CREDIT)));
+    await books.setBudget(BUDGET_KEY, BigInt(random.int(1, 300 * CREDIT)));
   }
-}
-
-function latencyOf(random: Random): { min: number; max: number } {
-  const min = random.pick([0.2, 5, 60]);
-  return { min, max: min * random.pick([1.1, 3, 20]) };
-}
-
-/** From free to dear, and odd enough that every rounding shows. */
-function priceOf(random: Random): PriceWire {
-  return {
-    per_request: String(random.chance(0.5) ? 0 : random.int(1, 3_000_001)),
-    per_million_input: String(random.chance(0.5) ? 0 : random.int(1, 7_777_777_777)),
-    per_million_output: String(random.chance(0.1) ? 0 : random.int(1, 333_333_333_333)),
-    ...(random.chance(0.3) ? { minimum: String(random.int(1, 2_000_000)) } : {}),
-  };
-}
-
-/** What PKCS#8 puts before the 32 bytes of an Ed25519 key. */
-const PKCS8_HEAD = Buffer.from("302e020100300506032b657004220420", "hex");
-
-function keyPairOf(random: Random): KeyPair {
-  const secret = Uint8Array.from({ length: 32 }, () => random.int(0, 255));
-  const pkcs8 = Buffer.concat([PKCS8_HEAD, secret]);
-  const { x } = createPublicKey(createPrivateKey({ key: pkcs8, format: "der", type: "pkcs8" })).export({
-    format: "jwk",
-  });
-  return { publicKey: x!, privateKey: toBase64Url(pkcs8) };
 }
 
 const counted = (names: readonly string[]): Record<string, number> => {

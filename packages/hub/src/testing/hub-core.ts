@@ -3,20 +3,20 @@
  * simulations. Without accounts, dashboards and deferred work.
  */
 import type { Server } from "node:http";
-import { createLedger, type Ledger } from "@gfe/ledger";
+import type { Ledger } from "@gfe/ledger";
 import { createSigner, type KeyPair } from "@gfe/protocol";
 import type pg from "pg";
 import pino from "pino";
 import { createBilling } from "../billing/billing.ts";
 import { createBooks } from "../billing/books.ts";
+import { databaseClock } from "../db/clock.ts";
 import { registerInference } from "../http/inference/routes.ts";
 import { createServer } from "../http/server.ts";
 import { createJobs, type JobLimits } from "../jobs/jobs.ts";
-import { abandonedRider } from "../jobs/records.ts";
 import { createSlotQueue } from "../jobs/slot-queue.ts";
 import { wishOf } from "../jobs/terms.ts";
 import type { Jobs, Payer } from "../jobs/types.ts";
-import { resolveLeftovers } from "../leftovers.ts";
+import { expireHolds, resolveLeftovers } from "../leftovers.ts";
 import { type AgentPrincipal, createLink } from "../link/link.ts";
 import { explain } from "../market/explain.ts";
 import { createMatcher } from "../market/matcher.ts";
@@ -30,13 +30,13 @@ export type { JobLimits } from "../jobs/jobs.ts";
 export type { JobSink, Jobs } from "../jobs/types.ts";
 
 const EXPIRY_INTERVAL_MS = 5_000;
-const EXPIRY_BATCH = 500;
 
 export interface HubCoreOptions {
   pool: pg.Pool;
+  /** On the same pool. */
+  ledger: Ledger;
   keys: KeyPair;
   hubId: string;
-  nowMs: () => number;
   random: () => number;
   limits: JobLimits;
   bounds: { total: number; perModel: number };
@@ -46,7 +46,6 @@ export interface HubCoreOptions {
   /** Who pays, by the request's `authorization`. */
   payerOf(authorization: string): Payer;
   /** Stands between jobs and what they are given. */
-  wrapLedger?(ledger: Ledger): Ledger;
   wrapJobs?(jobs: Jobs): Jobs;
 }
 
@@ -61,11 +60,10 @@ export interface HubCore {
 
 /** Resolves when it serves, its predecessor's leftovers resolved. */
 export async function startHubCore(options: HubCoreOptions): Promise<HubCore> {
-  const { pool, nowMs, random } = options;
+  const { pool, ledger, random } = options;
   const log = pino({ level: "silent" });
+  const nowMs = await databaseClock(pool, log);
   const signer = await createSigner(options.keys);
-  const plain = createLedger({ pool });
-  const ledger = options.wrapLedger?.(plain) ?? plain;
   await createBooks(ledger);
   await resolveLeftovers({ pool, ledger, log }, options.hubId, "hub_restarted");
 
@@ -86,7 +84,7 @@ export async function startHubCore(options: HubCoreOptions): Promise<HubCore> {
     onRefused() {},
     log,
   });
-  const billing = createBilling({ ledger, now: Date.now, random, log });
+  const billing = createBilling({ ledger, now: nowMs, random, log });
   const matcher = createMatcher({
     random,
     nowMs,
@@ -118,10 +116,7 @@ export async function startHubCore(options: HubCoreOptions): Promise<HubCore> {
   });
   await app.ready();
   setInterval(() => {
-    const now = new Date();
-    void ledger
-      .expireHolds(now, EXPIRY_BATCH, (id) => abandonedRider(id, "total_timeout", now))
-      .catch(() => {});
+    expireHolds({ pool, ledger }, options.hubId, billing.keeps, nowMs()).catch(() => {}); // and again
   }, EXPIRY_INTERVAL_MS);
 
   return {

@@ -201,21 +201,23 @@ export class Auditor {
 }
 
 /**
- * By the node's price. Of an honest node what it claims: a token for each piece that it said, if only its first bytes
- * got through before the caller left. Of the others what they may: all of the input, and a token for each byte.
+ * By the node's price. Of an honest node a token for each piece, for the share of what it said that got through before the
+ * caller left. Of the others what they may: all of the input, and a token for each byte.
  */
 function mostOwed(speech: Speech, { relayed, inputTokensMax, outputTokensMax }: RequestRecord): bigint {
   const heard = relayedOf(speech.name, relayed);
   if (heard.length === 0) return 0n;
   const { per_request, per_million_input, per_million_output, minimum = "0" } = speech.price;
   const bytes = heard.reduce((sum, { piece }) => sum + piece.length, 0);
-  const claimed = speech.isHonest ? Math.min(speech.pieces.length, bytes) : bytes;
+  const claimed = speech.isHonest ? Math.ceil((speech.pieces.length * bytes) / lengthOf(speech)) : bytes;
   const output = BigInt(Math.min(claimed, outputTokensMax));
   const input = BigInt(speech.isHonest ? Math.ceil(inputTokensMax / BYTES_PER_TOKEN) : inputTokensMax);
   const micro = input * BigInt(per_million_input) + output * BigInt(per_million_output);
   const owed = BigInt(per_request) + (micro + 999_999n) / 1_000_000n;
   return owed > BigInt(minimum) ? owed : BigInt(minimum);
 }
+
+const lengthOf = ({ pieces }: Speech): number => pieces.reduce((sum, { length }) => sum + length, 0);
 
 /** What is taken for a token where nobody counts. */
 const BYTES_PER_TOKEN = 4;

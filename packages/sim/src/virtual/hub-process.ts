@@ -1,4 +1,5 @@
 /** The hub as a program that is killed and started again, and what it hands to its callers on the record. */
+import { createLedger } from "@gfe/ledger";
 import {
   type HubCore,
   type JobLimits,
@@ -91,15 +92,15 @@ export class HubProcess {
   async #serve(owner: Owner): Promise<void> {
     const { stage, database, faults, random, plant } = this.#options;
     const { clock, network, records } = stage;
+    const pool = database.pool({ clock, random: random.fork(), latencyMs: this.#latencyMs, faults });
     const core = await startHubCore({
-      pool: database.pool({ clock, random: random.fork(), latencyMs: this.#latencyMs, faults }),
+      pool,
+      ledger: plantInLedger(plant, createLedger({ pool })),
       ...{ keys: this.#keys, limits: this.#limits, bounds: this.#bounds, hubId: "hub_1" },
-      nowMs: () => clock.nowMs,
       random: random.fork().next,
       feeBasisPoints: FEE_BASIS_POINTS,
       agentOf: (token) => ({ userId: token.replace("token-", ""), tokenId: token }),
       payerOf,
-      wrapLedger: (ledger) => plantInLedger(plant, ledger),
       wrapJobs: (own) => this.#watched(plantInJobs(plant, own), owner),
     });
     records.note("serves");

@@ -23,8 +23,8 @@ import { MODELS, type SimNode, type Stage } from "./stage.ts";
 
 const CONSUMERS = 5;
 const CREDIT = 1_000_000;
-/** What may still run when the last request was answered: settlements that wait, nodes that are slow to stop. */
-const IDLE_WITHIN_MS = 120_000;
+/** What may still run when the last request was answered: holds that may turn up late are looked for that long. */
+const IDLE_WITHIN_MS = 180_000;
 /** After the last request that is entered, each must have its end by then. */
 const ANSWERED_WITHIN_MS = 300_000;
 /** A hold is given back by then, whoever forgot it. */

@@ -35,7 +35,7 @@ it("no seed breaks the books, forgets a caller, or pays for what was not relayed
 }, 60_000);
 
 describe("seeds that showed a bug", () => {
-  it.each([[2, 40, "the node after a busy one was billed at the busy one's price"]])(
+  it.each([[1, 40, "the node after a busy one was billed at the busy one's price"]])(
     "seed %i with %i requests: %s",
     async (seed, jobs) => {
       const { violations, last } = await simulate({ seed, jobs, database });

@@ -68,10 +68,10 @@ function letEnd(response: http.IncomingMessage): void {
   response.resume();
 }
 
-/** Dials a WebSocket with TCP_NODELAY and without compression. */
+/** Dials a WebSocket with TCP_NODELAY and without compression; `connect` opens another connection than the system's. */
 export function dialNodeSocket(
   url: string,
-  options: { headers: Record<string, string>; timeoutMs: number },
+  options: { headers: Record<string, string>; timeoutMs: number; connect?: () => Duplex },
   events: SocketEvents,
 ): Socket {
   const socket = new WebSocket(url, {
@@ -80,6 +80,7 @@ export function dialNodeSocket(
     perMessageDeflate: false,
     maxPayload: LINK_LIMITS.messageBytes,
     followRedirects: false,
+    ...(options.connect ? { createConnection: options.connect } : {}),
   });
   let httpStatus: number | undefined;
   let failure = "";

@@ -28,10 +28,10 @@ it("after a random market every hold is resolved and the books balance", async (
   expect(Object.keys(report.behaviours).length).toBeGreaterThan(8);
 }, 60_000);
 
-describe("npm run sim", () => {
+describe("npm run sim -- live", () => {
   const sim = (...args: string[]) =>
     new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
-      const child = execFile(process.execPath, [MAIN, ...args], (_error, stdout, stderr) =>
+      const child = execFile(process.execPath, [MAIN, "live", ...args], (_error, stdout, stderr) =>
         resolve({ code: child.exitCode!, stdout, stderr }),
       );
     });

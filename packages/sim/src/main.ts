@@ -1,96 +1,31 @@
-/** `npm run sim -- --seed N [--jobs N] [--json]`: a random market, then an audit. Exits 1 where the books are wrong. */
-import { parseArgs } from "node:util";
-import { formatCredits } from "@gfe/protocol";
-import startDatabase from "../../hub/src/testing/global-setup.ts";
-import { chaosMain } from "./faults/command.ts";
-import { main as marketMain } from "./market/main.ts";
-import { type Report, simulate } from "./simulation.ts";
+/** `npm run sim`: simulations of the marketplace. Without a name, the one on a virtual clock. */
+const USAGE = `Usage: npm run sim -- [--seed N] [--jobs N] [--seeds COUNT] [--trace] [--json]
 
-const USAGE = `Usage: npm run sim -- [--seed N] [--jobs N] [--json]
+  Hub, ledger and nodes on a virtual clock, audited after every step; the same seed makes the same events.
+  See docs/simulation.md.
 
-  --seed N   decides who does what; drawn and printed if not given
-  --jobs N   requests to send (500)
-  --json     the report as one JSON object on standard output
+  --seed N       decides everything; the first of many with --seeds (drawn and printed if not given)
+  --jobs N       requests to send in each simulation (40)
+  --seeds COUNT  so many simulations, one after another (1)
+  --trace        prints every line of the log
+  --json         one JSON object for each seed, a line each, and one of all at the end
 
-The database is GFE_TEST_DATABASE_URL, else DATABASE_URL (a database of its own is made there and dropped), else an
-embedded one.
-
-npm run sim -- market --help: matching on a virtual clock, without a database.`;
-const JOBS = 500;
-const SEED_MAX = 2 ** 32 - 1;
-
-interface Options {
-  seed: number;
-  jobs: number;
-  json: boolean;
-}
-
-function readOptions(): Options | null {
-  try {
-    const { values } = parseArgs({
-      options: { seed: { type: "string" }, jobs: { type: "string" }, json: { type: "boolean" } },
-    });
-    const seed = wholeNumber(values.seed ?? String(Math.floor(Math.random() * SEED_MAX)));
-    const jobs = wholeNumber(values.jobs ?? String(JOBS));
-    return seed === null || jobs === null ? null : { seed, jobs, json: values.json === true };
-  } catch {
-    return null;
-  }
-}
-
-const wholeNumber = (text: string): number | null =>
-  /^\d{1,10}$/.test(text) && Number(text) <= SEED_MAX ? Number(text) : null;
+npm run sim -- live --help: the same in real time, on a real database.
+npm run sim -- chaos --help: real processes that are killed, frozen and cut off.
+npm run sim -- market --help: matching on a virtual clock, beside simpler policies.`;
 
 /** Resolves with the exit status. */
-async function main(options: Options): Promise<number> {
-  const { seed, jobs, json } = options;
-  const tell = json ? () => {} : (line: string) => console.log(line);
-  tell(`seed ${seed}, ${jobs} requests`);
-  const stopDatabase = await startDatabase();
-  try {
-    const step = Math.max(1, Math.ceil(jobs / 10));
-    const onProgress = (done: number) => done % step === 0 && tell(`  ${done} of ${jobs}`);
-    const report = await simulate({ seed, jobs, onProgress });
-    if (json) console.log(JSON.stringify(report));
-    else print(report, tell);
-    if (report.violations.length === 0) return 0;
-    console.error(`\n${report.violations.length} violations with seed ${seed}:`);
-    for (const violation of report.violations) console.error(`  ${violation}`);
-    return 1;
-  } catch (error) {
-    console.error(`the simulation with seed ${seed} broke:`, error);
-    return 1;
-  } finally {
-    await stopDatabase();
+async function main([kind, ...rest]: readonly string[]): Promise<number> {
+  switch (kind) {
+    case "market":
+      return (await import("./market/main.ts")).main(rest);
+    case "chaos":
+      return (await import("./faults/command.ts")).chaosMain(rest);
+    case "live":
+      return (await import("./live.ts")).main(rest);
+    default:
+      return (await import("./virtual/main.ts")).main(process.argv.slice(2), USAGE);
   }
 }
 
-function print(report: Report, tell: (line: string) => void): void {
-  table(tell, "for the callers", Object.entries(report.outcomes));
-  table(tell, "what nodes did", Object.entries(report.behaviours));
-  table(
-    tell,
-    "jobs in the books",
-    report.jobs.map(({ state, jobs, costMicro, feeMicro }) => [
-      state,
-      `${jobs}   ${formatCredits(BigInt(costMicro))} credits, ${formatCredits(BigInt(feeMicro))} of them fees`,
-    ]),
-  );
-  tell(
-    `\n${report.bounces} times a node was thrown out, ${report.cuts} times the database; ${(report.durationMs / 1000).toFixed(1)} s`,
-  );
-  if (report.violations.length === 0) tell("every hold is resolved and the books balance");
-}
-
-function table(tell: (line: string) => void, title: string, rows: [string, string | number][]): void {
-  tell(`\n${title}`);
-  const width = Math.max(...rows.map(([name]) => name.length));
-  for (const [name, value] of rows) tell(`  ${name.padEnd(width)}  ${value}`);
-}
-
-const [kind, ...rest] = process.argv.slice(2);
-if (kind === "chaos") process.exit(await chaosMain(rest));
-if (kind === "market") process.exit(marketMain(rest));
-const options = readOptions();
-if (!options) console.error(USAGE);
-process.exit(options ? await main(options) : 2);
+process.exit(await main(process.argv.slice(2)));

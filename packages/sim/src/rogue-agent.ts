@@ -1,4 +1,5 @@
 /** An agent that speaks the frames by hand: it does what a test tells it, also what no honest agent would. */
+import type { Duplex } from "node:stream";
 import {
   type AgentFrame,
   type Announcement,
@@ -38,6 +39,8 @@ export interface RogueOptions {
   /** Called for every frame, before it is acted upon. */
   onFrame?(frame: HubFrame, agent: RogueAgent): void;
   announcement?: unknown;
+  /** Opens another connection than the system's. */
+  connect?(): Duplex;
 }
 
 export class RogueAgent {
@@ -64,7 +67,10 @@ export class RogueAgent {
     const signer = options.signer ?? (await createSigner(await generateKeyPair()));
     const url = new URL(LINK_PATH, options.hubUrl);
     url.protocol = "ws:";
-    const socket = new WebSocket(url, { headers: { authorization: `Bearer ${options.token}` } });
+    const socket = new WebSocket(url, {
+      headers: { authorization: `Bearer ${options.token}` },
+      ...(options.connect ? { createConnection: options.connect } : {}),
+    });
     const agent = new RogueAgent(socket, signer, options.digest ?? null);
     await new Promise<void>((resolve, reject) => {
       socket.on("error", reject);

@@ -195,7 +195,9 @@ export function createAttempts(options: AttemptsOptions): Attempts {
     const { node } = offer;
     const { prefix } = course;
     const startedAtMs = nowMs();
-    const quote = job.triedNodes.size === 0 ? job.quote : quoteFor(request, offer);
+    // Not by the nodes tried: one that was busy counts as none, and the next has a price of its own.
+    const isFirst = job.attempts.length === 0 && job.triedNodes.size === 0;
+    const quote = isFirst ? job.quote : quoteFor(request, offer);
     job.triedNodes.add(node.nodeId);
     if (!prefix)
       course.sink.started?.({

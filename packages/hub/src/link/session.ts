@@ -16,6 +16,7 @@ import {
   agentFrameSchema,
   CLOSE,
   decodeDeltas,
+  type Elsewhere,
   type HubFrame,
   LINK_LIMITS,
 } from "@gfe/protocol";
@@ -34,6 +35,7 @@ export interface SessionEvents {
   hello(frame: Extract<AgentFrame, { type: "hello" }>): void;
   announced(frame: Extract<AgentFrame, { type: "announce" }>): void;
   draining(draining: boolean): void;
+  elsewhere(models: Elsewhere): void;
   /** A frame was refused; for the counters. */
   refused(code: string): void;
   closed(code: number): void;
@@ -169,6 +171,8 @@ export class Session {
         return this.#events.announced(frame);
       case "drain":
         return this.#events.draining(frame.draining);
+      case "elsewhere":
+        return this.#events.elsewhere(frame.models);
       case "heartbeat":
         return;
       case "attempt.done": {

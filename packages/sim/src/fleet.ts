@@ -129,7 +129,10 @@ export function streamChat(
   });
 }
 
-/** A consumer that streams one chat after another until it is told to stop. Returns how each of them went. */
+/** How often who is not served asks again. */
+const TRIES = 3;
+
+/** A consumer that streams one chat after another until it is told to stop, and then until one was served. Returns how each of them went. */
 export function streamSteadily(
   url: string,
   consumer: Person,
@@ -139,7 +142,8 @@ export function streamSteadily(
   const all: Streamed[] = [];
   let stopped = false;
   const done = (async () => {
-    while (!stopped) all.push(await streamChat(url, consumer, { ...options, agent }));
+    for (let tries = 0; !stopped || (!all.at(-1)?.whole && tries++ < TRIES); )
+      all.push(await streamChat(url, consumer, { ...options, agent }));
     agent.destroy();
     return all;
   })();

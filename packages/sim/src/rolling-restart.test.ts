@@ -1,6 +1,6 @@
 /** Two hubs behind a load balancer, restarted one after the other under load: nobody who asks notices. */
 import type { AgentEvent, Script } from "@gfe/agent";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { withoutRedis } from "../../hub/src/testing/redis.ts";
 import { type Fleet, type FleetHub, type Streamed, startFleet, streamChat, streamSteadily } from "./fleet.ts";
 import { auditProblems, until } from "./world.ts";
@@ -13,7 +13,12 @@ const CONSUMERS = 6;
 const WORDS = 10;
 /** Longer than the notice: it still runs when its node has moved. */
 const LONG_WORDS = 100;
-const SCRIPT: Script = { models: [{ name: MODEL, slots: 6 }], deltas: 1000, paceMs: 20 };
+const SCRIPT: Script = {
+  models: [{ name: MODEL, slots: 6, digest: `sha256:${"a".repeat(64)}` }],
+  ...{ deltas: 1000, paceMs: 20 },
+};
+/** For a node to notice, to wait for its turn, and to be let in elsewhere. */
+const RECONNECT_MS = 5_000;
 const ENV = {
   GFE_DRAIN_MS: "20000",
   GFE_DRAIN_NOTICE_MS: "600",
@@ -22,7 +27,6 @@ const ENV = {
 };
 
 let fleet: Fleet;
-afterEach(() => fleet?.end());
 
 const nodesAt = async ({ home }: FleetHub) =>
   Number(/^gfe_nodes_online (\d+)/m.exec(await (await fetch(`${home.url}/metrics`)).text())![1]);
@@ -38,15 +42,13 @@ const broken = (streams: readonly Streamed[]) =>
     .filter(({ status, whole }) => status !== 200 || !whole)
     .map(({ status, error, text }) => ({ status, error, text }));
 
-async function begin() {
-  fleet = await startFleet(ENV);
-  for (let n = 0; n < NODES; n++) await fleet.join(SCRIPT);
-  await allConnected();
+/** Consumers that stream one chat after another. Returns how to end that, and how it went for each. */
+function startLoad() {
   const { balancer, consumer } = fleet;
   const load = Array.from({ length: CONSUMERS }, (_, n) =>
     streamSteadily(balancer.url, consumer, { model: MODEL, words: WORDS, keepAlive: n % 2 === 0 }),
   );
-  return async () => (await Promise.all(load.map(({ stop }) => stop()))).flat();
+  return () => Promise.all(load.map(({ stop }) => stop()));
 }
 
 async function expectBooksInOrder(): Promise<void> {
@@ -56,8 +58,15 @@ async function expectBooksInOrder(): Promise<void> {
 }
 
 describe.skipIf(withoutRedis)("of two hubs", () => {
+  beforeAll(async () => {
+    fleet = await startFleet(ENV);
+    for (let n = 0; n < NODES; n++) await fleet.join(SCRIPT);
+    await allConnected();
+  }, 60_000);
+  afterAll(() => fleet?.end());
+
   it("each is restarted in its turn: its streams end whole, its agents move in time, no request fails", async () => {
-    const stopLoad = await begin();
+    const stopLoad = startLoad();
     const { hubs, consumer, nodes } = fleet;
     for (const hub of hubs) {
       await until(async () => (await nodesAt(hub)) > 0, "it has nodes");
@@ -82,8 +91,8 @@ describe.skipIf(withoutRedis)("of two hubs", () => {
       await hub.start();
     }
     const streams = await stopLoad();
-    expect(broken(streams)).toEqual([]);
-    expect(streams.length).toBeGreaterThan(CONSUMERS);
+    expect(streams.flatMap(broken)).toEqual([]);
+    expect(streams.every(({ length }) => length > 1)).toBe(true);
     await allConnected();
     expect(fleet.balancer.refused).toBe(0);
     // None was cut off: each left by itself what it left.
@@ -92,5 +101,35 @@ describe.skipIf(withoutRedis)("of two hubs", () => {
     await expectBooksInOrder();
     const { rows } = await fleet.world.pool.query("SELECT DISTINCT state FROM jobs");
     expect(rows).toEqual([{ state: "completed" }]);
+  }, 120_000);
+
+  it("one is killed: its nodes are at the other within seconds, who asks again is served, and no hold stays", async () => {
+    const stopLoad = startLoad();
+    const [killed, other] = fleet.hubs;
+    const { consumer, nodes, world } = fleet;
+    const begun = Promise.withResolvers<void>();
+    const cut = streamChat(killed.home.url, consumer, {
+      ...{ model: MODEL, words: LONG_WORDS, onBegun: begun.resolve },
+    });
+    await begun.promise;
+    await killed.process.kill("SIGKILL");
+    expect((await cut).whole).toBe(false);
+    await until(async () => (await nodesAt(other)) === NODES, "its nodes are at the other", RECONNECT_MS);
+    const again = await streamChat(fleet.balancer.url, consumer, { model: MODEL, words: WORDS });
+    expect(broken([again])).toEqual([]);
+    const streams = await stopLoad();
+    // Each consumer met the hub's end once at most, and was served when it came again.
+    for (const own of streams) {
+      expect(broken(own).length).toBeLessThanOrEqual(1);
+      expect(broken(own.slice(-1))).toEqual([]);
+    }
+    expect(nodes.every(({ agent }) => agent.running === 0)).toBe(true);
+    await expectBooksInOrder();
+    const { rows } = await world.pool.query(
+      "SELECT DISTINCT cost_micro::int, error_code FROM jobs WHERE state <> 'completed'",
+    );
+    expect(rows).toEqual([{ cost_micro: 0, error_code: "node_lost" }]);
+    await killed.start();
+    await allConnected();
   }, 120_000);
 });

@@ -116,7 +116,7 @@ const finalClose: Partial<Record<number, { code: AgentFault; message: string }>>
   },
   [CLOSE.versionRefused]: {
     code: "version_refused",
-    message: "The hub speaks another version of the protocol: update the agent or the hub.",
+    message: "The hub speaks another version of the protocol: update the older of the two",
   },
   [CLOSE.replaced]: {
     code: "replaced",
@@ -312,7 +312,7 @@ export function createLink(options: LinkOptions): Link {
     callOffWaiting = host.after(delayMs, dial);
   }
 
-  function faultOf({ code, httpStatus }: SocketClose): AgentError | null {
+  function faultOf({ code, httpStatus, reason }: SocketClose): AgentError | null {
     if (httpStatus === 401 || httpStatus === 403) {
       // A hub whose database is away may answer so too; a node that it knew gives it some time.
       if (everJoined && ++unauthenticated < RECONNECT_LIMITS.unauthenticatedTries) return null;
@@ -320,7 +320,9 @@ export function createLink(options: LinkOptions): Link {
       return new AgentError(fault, message);
     }
     const final = finalClose[code];
-    return final ? new AgentError(final.code, final.message) : null;
+    if (!final) return null;
+    const said = code === CLOSE.versionRefused && reason ? `: ${reason}` : "";
+    return new AgentError(final.code, final.message + said);
   }
 
   function end(error: unknown): void {

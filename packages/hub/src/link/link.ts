@@ -26,7 +26,7 @@ import type { NodeEntry, Registry } from "../market/registry.ts";
 import type { PriceBook } from "../prices/price-book.ts";
 import { addressBlock, createClientAddress } from "./address-block.ts";
 import { admitNode, saveAnnouncement, touchNode } from "./node-store.ts";
-import { Session } from "./session.ts";
+import { Session, versionRefusal } from "./session.ts";
 import { createStrangers } from "./strangers.ts";
 
 /** Sockets of one agent token at once: one machine has one, a restart may overlap. */
@@ -193,7 +193,7 @@ export function createLink(options: LinkOptions): Link {
     hello: Extract<AgentFrame, { type: "hello" }>,
   ): Promise<Joined | null> {
     if (hello.version !== PROTOCOL_VERSION) {
-      session.close(CLOSE.versionRefused, `this hub speaks version ${PROTOCOL_VERSION}`);
+      session.close(CLOSE.versionRefused, versionRefusal(hello.version));
       return null;
     }
     const proof = nodeProof({

@@ -93,6 +93,8 @@ interface Connection extends Outlet {
   held: string[];
   heldLength: number;
   callOffs: Set<() => void>;
+  /** Its hello told of attempts that run for other connections. */
+  toldElsewhere: boolean;
   /** Its successor has joined so long ago that no start is on its way any more. */
   lingered: boolean;
   callOffDeadline: () => void;
@@ -164,7 +166,7 @@ export function createLink(options: LinkOptions): Link {
       held: [],
       heldLength: 0,
       callOffs: new Set(),
-      lingered: false,
+      ...{ toldElsewhere: false, lingered: false },
       callOffDeadline: host.after(RECONNECT_LIMITS.dialMs + LINK_LIMITS.handshakeMs, () =>
         drop(made, "the hub did not finish the handshake in time"),
       ),
@@ -206,12 +208,14 @@ export function createLink(options: LinkOptions): Link {
     }
     if (own.stage === "greeted" && frame.type === "challenge") {
       own.stage = "proving";
+      const elsewhere = options.elsewhere(own);
+      own.toldElsewhere = elsewhere.length > 0;
       const given = {
         origin: address.origin,
         pinnedKey,
         signer,
         announcement: options.announcement(),
-        elsewhere: options.elsewhere(own),
+        elsewhere,
       };
       answerChallenge(frame, given).then(
         ({ handshake, hello }) => {
@@ -240,7 +244,8 @@ export function createLink(options: LinkOptions): Link {
     const { heartbeatMsMin, heartbeatMsMax } = RECONNECT_LIMITS;
     beat(own, Math.min(heartbeatMsMax, Math.max(heartbeatMsMin, grant.heartbeat_ms)));
     events.joined(grant, own);
-    if (departing.size > 0) succeed(own);
+    // What its hello said of other connections may have changed since.
+    if (departing.size > 0 || own.toldElsewhere) succeed(own);
     const { held } = own;
     own.held = [];
     for (const data of held) onMessage(own, data);

@@ -90,8 +90,8 @@ export function createRegistry(): Registry {
   /** By model and by alias. */
   const byName = new Map<string, Offer[]>();
   const listeners = new Set<(change: RegistryChange) => void>();
-  /** Slots of other hubs' nodes that were taken here and that their hub does not know of yet: the models of each. */
   const elsewhere = new WeakMap<NodeEntry, Elsewhere>();
+  /** Slots of other hubs' nodes that were taken here and that their hub does not know of yet: the models of each. */
   const unknown = new WeakMap<NodeEntry, Set<{ model: string }>>();
 
   const emit = (change: RegistryChange) => {

@@ -17,6 +17,8 @@ const SCRIPT: Script = {
   models: [{ name: MODEL, slots: 6, digest: `sha256:${"a".repeat(64)}` }],
   ...{ deltas: 1000, paceMs: 20 },
 };
+/** Cut before an answer or in the midst of one, or told to come again. */
+const RETRIED = [0, 200, 503];
 /** For a node to notice, to wait for its turn, and to be let in elsewhere. */
 const RECONNECT_MS = 5_000;
 const ENV = {
@@ -114,9 +116,9 @@ describe.skipIf(withoutRedis)("of two hubs", () => {
     const again = await streamChat(fleet.balancer.url, consumer, { model: MODEL, words: WORDS });
     expect(broken([again])).toEqual([]);
     const streams = await stopLoad();
-    // Each consumer met the hub's end once at most, and was served when it came again.
+    // Whoever was cut off or turned away was so in a way that clients try again, and was served then.
     for (const own of streams) {
-      expect(broken(own).length).toBeLessThanOrEqual(1);
+      expect(broken(own).filter(({ status }) => !RETRIED.includes(status))).toEqual([]);
       expect(broken(own.slice(-1))).toEqual([]);
     }
     expect(nodes.every(({ agent }) => agent.running === 0)).toBe(true);

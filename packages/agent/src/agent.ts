@@ -34,6 +34,8 @@ export type AgentEvent =
   | { type: "offers"; models: readonly ModelOffer[] }
   | { type: "joined"; nodeId: string; hubKey: string }
   | { type: "disconnected"; reason: string }
+  /** The connection to a hub that left has gone; the one that replaces it has joined, or is on its way. */
+  | { type: "moved"; reason: string }
   | { type: "waiting"; delayMs: number; reason: string }
   | { type: "attempt.started"; attempt: string; model: string }
   | ({ type: "attempt.ended" } & AttemptReport)
@@ -146,7 +148,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     slots,
     place: catalogue.place,
     onStarted: (attempt) => onEvent({ type: "attempt.started", ...attempt }),
-    onEnded: (report) => onEvent({ type: "attempt.ended", ...report }),
+    onEnded(report, outlet) {
+      link.attemptEnded(outlet);
+      onEvent({ type: "attempt.ended", ...report });
+    },
     onEngineGone: (engine) => catalogue.withdraw(engine) && announce(),
     tracer: options.tracer,
   });
@@ -159,6 +164,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     pinnedKey: record.key,
     announcement,
     running: () => runner.running,
+    elsewhere: runner.elsewhere,
+    idleFor: runner.idleFor,
     events: {
       pin: (key) => records.put(address.origin, { key }),
       joined(grant) {
@@ -185,10 +192,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
             return onEvent({ type: "refused", code: frame.code, message: frame.message });
         }
       },
-      lost(reason) {
+      lost(reason, outlet, departed) {
         // The hub has failed over already: whoever asked is served elsewhere, or has an error.
-        runner.abortAll({ code: "cancelled", message: "the connection to the hub was lost" });
-        onEvent({ type: "disconnected", reason });
+        runner.abortAll({ code: "cancelled", message: "the connection to the hub was lost" }, outlet);
+        onEvent(departed ? { type: "moved", reason } : { type: "disconnected", reason });
       },
       waiting: (delayMs, reason) => onEvent({ type: "waiting", delayMs, reason }),
       ended(error) {

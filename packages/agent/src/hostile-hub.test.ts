@@ -93,6 +93,8 @@ it("a hub that floods before its welcome is checked is left, and dialled again",
     pinnedKey: undefined,
     announcement: () => ({ name: "n", gpus: [], slots: 1, models: [] }),
     running: () => 0,
+    elsewhere: () => [],
+    idleFor: () => true,
     events: {
       pin: async () => {},
       joined: () => {},

@@ -52,6 +52,10 @@ export const RECONNECT_LIMITS = {
   closeMs: 500,
   firstMs: 500,
   longestMs: 30_000,
+  /** A hub that leaves may ask its agents to go sooner than this, not later. */
+  moveMs: 30_000,
+  /** What a hub that leaves sent before it heard of the successor has come by then. */
+  lingerMs: 1_000,
   /** A connection that held this long starts the back-off anew. */
   stableMs: 30_000,
   /** A node that has joined before takes one 401 for a hub in trouble, this many in a row for the truth. */

@@ -2,6 +2,7 @@
 import {
   type AgentFrame,
   type Announcement,
+  type Elsewhere,
   type HubFrame,
   type HubGrant,
   nodeProof,
@@ -28,7 +29,13 @@ export interface Handshake {
  */
 export async function answerChallenge(
   challenge: Challenge,
-  options: { origin: string; pinnedKey: string | undefined; signer: Signer; announcement: Announcement },
+  options: {
+    origin: string;
+    pinnedKey: string | undefined;
+    signer: Signer;
+    announcement: Announcement;
+    elsewhere: Elsewhere;
+  },
 ): Promise<{ handshake: Handshake; hello: Hello }> {
   const { pinnedKey, signer, origin } = options;
   if (challenge.version !== PROTOCOL_VERSION)
@@ -60,6 +67,7 @@ export async function answerChallenge(
       node_nonce: nodeNonce,
       proof,
       announcement: options.announcement,
+      ...(options.elsewhere.length > 0 ? { elsewhere: options.elsewhere } : {}),
     },
   };
 }

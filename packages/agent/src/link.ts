@@ -1,11 +1,14 @@
 /**
- * The agent's one connection to its hub.
+ * The agent's connection to its hub.
  *
  *   dialling ──open──► greeted? ──challenge──► proving ──welcome, verified──► joined
  *      ▲                   └──────────────┬───────┘                             │
  *      │                      close, silence, time-out                          │
  *   waiting ◄──may help to try again──────┴─────────────────────────────────────┤
  *                                                                               └──► ended (stopped, or a fault)
+ *
+ * A hub that leaves (`hub.leaving`) is departed from: its connection stays while its attempts end, and the link dials for a
+ * successor at once, which goes to another hub behind the same address. Only the successor is redialled from then on.
  *
  * Waiting takes longer each time, with jitter, so that a restarted hub is not met by all its nodes in one moment. A
  * fault that trying again can't mend (revoked, another hub key) ends the link with what to do about it.
@@ -14,6 +17,7 @@ import {
   type AgentFrame,
   type Announcement,
   CLOSE,
+  type Elsewhere,
   type HubFrame,
   type HubGrant,
   hubFrameSchema,
@@ -38,6 +42,10 @@ export interface LinkOptions {
   pinnedKey: string | undefined;
   announcement(): Announcement;
   running(): number;
+  /** What runs for other connections than this. */
+  elsewhere(outlet: Outlet): Elsewhere;
+  /** Whether every end of the connection's attempts has been sent. */
+  idleFor(outlet: Outlet): boolean;
   events: LinkEvents;
 }
 
@@ -46,8 +54,8 @@ export interface LinkEvents {
   pin(hubKey: string): Promise<void>;
   joined(grant: HubGrant, outlet: Outlet): void;
   frame(frame: HubFrame, outlet: Outlet): void;
-  /** A joined connection has gone; what ran on it is lost. */
-  lost(reason: string): void;
+  /** A joined connection has gone; what ran on it is lost. `departed`: the node was leaving it for another. */
+  lost(reason: string, outlet: Outlet, departed: boolean): void;
   waiting(delayMs: number, reason: string): void;
   ended(fault: AgentError): void;
 }
@@ -64,6 +72,8 @@ export interface Link {
   start(): void;
   /** Sends a frame on the present connection; false where there is none. */
   send(frame: AgentFrame): boolean;
+  /** An attempt's end was sent. */
+  attemptEnded(outlet: Outlet): void;
   /** Closes for good. */
   stop(reason: string): void;
 }
@@ -83,6 +93,10 @@ interface Connection extends Outlet {
   held: string[];
   heldLength: number;
   callOffs: Set<() => void>;
+  /** Its hello told of attempts that run for other connections. */
+  toldElsewhere: boolean;
+  /** Its successor has joined so long ago that no start is on its way any more. */
+  lingered: boolean;
   callOffDeadline: () => void;
 }
 
@@ -104,7 +118,7 @@ const finalClose: Partial<Record<number, { code: AgentFault; message: string }>>
   },
   [CLOSE.versionRefused]: {
     code: "version_refused",
-    message: "The hub speaks another version of the protocol: update the agent or the hub.",
+    message: "The hub speaks another version of the protocol: update the older of the two",
   },
   [CLOSE.replaced]: {
     code: "replaced",
@@ -118,6 +132,8 @@ export function createLink(options: LinkOptions): Link {
   const counters: LinkCounters = { connections: 0, malformedFrames: 0, unknownFrames: 0 };
   let pinnedKey = options.pinnedKey;
   let connection: Connection | null = null;
+  /** To hubs that leave. */
+  const departing = new Set<Connection>();
   let failures = 0;
   let unauthenticated = 0;
   let everJoined = false;
@@ -150,6 +166,7 @@ export function createLink(options: LinkOptions): Link {
       held: [],
       heldLength: 0,
       callOffs: new Set(),
+      ...{ toldElsewhere: false, lingered: false },
       callOffDeadline: host.after(RECONNECT_LIMITS.dialMs + LINK_LIMITS.handshakeMs, () =>
         drop(made, "the hub did not finish the handshake in time"),
       ),
@@ -185,12 +202,21 @@ export function createLink(options: LinkOptions): Link {
   function onFrame(own: Connection, frame: HubFrame): void {
     if (own.stage === "joined") {
       if (frame.type === "challenge" || frame.type === "welcome") return void counters.malformedFrames++;
-      if (frame.type !== "heartbeat") events.frame(frame, own);
+      if (frame.type === "hub.leaving") depart(own, frame.within_ms);
+      else if (frame.type !== "heartbeat") events.frame(frame, own);
       return;
     }
     if (own.stage === "greeted" && frame.type === "challenge") {
       own.stage = "proving";
-      const given = { origin: address.origin, pinnedKey, signer, announcement: options.announcement() };
+      const elsewhere = options.elsewhere(own);
+      own.toldElsewhere = elsewhere.length > 0;
+      const given = {
+        origin: address.origin,
+        pinnedKey,
+        signer,
+        announcement: options.announcement(),
+        elsewhere,
+      };
       answerChallenge(frame, given).then(
         ({ handshake, hello }) => {
           own.handshake = handshake;
@@ -218,6 +244,8 @@ export function createLink(options: LinkOptions): Link {
     const { heartbeatMsMin, heartbeatMsMax } = RECONNECT_LIMITS;
     beat(own, Math.min(heartbeatMsMax, Math.max(heartbeatMsMin, grant.heartbeat_ms)));
     events.joined(grant, own);
+    // What its hello said of other connections may have changed since.
+    if (departing.size > 0 || own.toldElsewhere) succeed(own);
     const { held } = own;
     own.held = [];
     for (const data of held) onMessage(own, data);
@@ -232,6 +260,34 @@ export function createLink(options: LinkOptions): Link {
       beat(own, everyMs);
     });
     own.callOffs.add(callOff);
+  }
+
+  function depart(own: Connection, withinMs: number): void {
+    if (connection !== own || ended) return;
+    departing.add(own);
+    connection = null;
+    callOffWaiting = host.after(Math.min(withinMs, RECONNECT_LIMITS.moveMs) * host.random(), dial);
+  }
+
+  /** The successor has joined: the others send nothing more, and end when they are idle. */
+  function succeed(successor: Connection): void {
+    successor.send({ type: "elsewhere", models: options.elsewhere(successor) });
+    for (const left of departing) {
+      left.send({ type: "drain", draining: true });
+      left.callOffs.add(host.after(RECONNECT_LIMITS.lingerMs, () => closeIdle(left)));
+    }
+  }
+
+  function closeIdle(left: Connection): void {
+    left.lingered = true;
+    if (left.stage !== "joined" || !options.idleFor(left)) return;
+    close(left, "the node has moved to another hub");
+  }
+
+  function close(own: Connection, reason: string): void {
+    own.socket.close(CLOSE.goingAway, reason);
+    host.after(RECONNECT_LIMITS.closeMs, () => own.socket.terminate());
+    onClosed(own, { code: CLOSE.goingAway, reason });
   }
 
   /** Ends a connection that is of no use any more, without waiting for the other side. */
@@ -250,7 +306,9 @@ export function createLink(options: LinkOptions): Link {
     if (connection === own) connection = null;
     const reason = close.reason || `closed with ${close.code}`;
     if (ended) return;
-    if (wasJoined) events.lost(reason);
+    const departed = departing.delete(own);
+    if (wasJoined) events.lost(reason, own, departed);
+    if (departed) return; // its successor is on its way
     const fault = faultOf(close);
     if (fault) return end(fault);
     if (wasJoined && host.nowMs() - own.joinedMs >= RECONNECT_LIMITS.stableMs) failures = 0;
@@ -259,7 +317,7 @@ export function createLink(options: LinkOptions): Link {
     callOffWaiting = host.after(delayMs, dial);
   }
 
-  function faultOf({ code, httpStatus }: SocketClose): AgentError | null {
+  function faultOf({ code, httpStatus, reason }: SocketClose): AgentError | null {
     if (httpStatus === 401 || httpStatus === 403) {
       // A hub whose database is away may answer so too; a node that it knew gives it some time.
       if (everJoined && ++unauthenticated < RECONNECT_LIMITS.unauthenticatedTries) return null;
@@ -267,7 +325,9 @@ export function createLink(options: LinkOptions): Link {
       return new AgentError(fault, message);
     }
     const final = finalClose[code];
-    return final ? new AgentError(final.code, final.message) : null;
+    if (!final) return null;
+    const said = code === CLOSE.versionRefused && reason ? `: ${reason}` : "";
+    return new AgentError(final.code, final.message + said);
   }
 
   function end(error: unknown): void {
@@ -275,11 +335,7 @@ export function createLink(options: LinkOptions): Link {
     ended = true;
     callOffWaiting();
     const own = connection;
-    if (own) {
-      own.socket.close(CLOSE.goingAway, "the agent ends");
-      host.after(RECONNECT_LIMITS.closeMs, () => own.socket.terminate());
-      onClosed(own, { code: CLOSE.goingAway, reason: "the agent ends" });
-    }
+    for (const one of own ? [own, ...departing] : departing) close(one, "the agent ends");
     events.ended(
       error instanceof AgentError ? error : new AgentError("stopped", "the link broke", { cause: error }),
     );
@@ -295,6 +351,12 @@ export function createLink(options: LinkOptions): Link {
       if (connection?.stage !== "joined") return false;
       connection.send(frame);
       return true;
+    },
+    attemptEnded(outlet) {
+      if (outlet === connection) return;
+      if (connection?.stage === "joined")
+        connection.send({ type: "elsewhere", models: options.elsewhere(connection) });
+      for (const left of departing) if (left === outlet && left.lingered) closeIdle(left);
     },
     stop: (reason) => end(new AgentError("stopped", reason)),
   };

@@ -1,5 +1,5 @@
-/** Runs the attempts of one connection: within the slots, each once, each with one end. */
-import type { AgentFrame, AttemptFailure, AttemptStart, Signer } from "@gfe/protocol";
+/** Runs the attempts of every connection: within the slots, each once, each with one end. */
+import type { AgentFrame, AttemptFailure, AttemptStart, Elsewhere, Signer } from "@gfe/protocol";
 import type { Tracer } from "@gfe/tracing";
 import { Attempt, type AttemptEnd } from "./attempt.ts";
 import { type AttemptTrace, traceAttempt } from "./attempt-trace.ts";
@@ -41,7 +41,8 @@ export interface RunnerOptions {
   slots(): number;
   place(model: string): Placement | undefined;
   onStarted?(attempt: { attempt: string; model: string }): void;
-  onEnded?(report: AttemptReport): void;
+  /** Its end has been sent to the outlet. */
+  onEnded?(report: AttemptReport, outlet: Outlet): void;
   /** Nothing listens at an engine's address any more. */
   onEngineGone?(engine: Engine): void;
   tracer?: Tracer | undefined;
@@ -53,8 +54,12 @@ export interface Runner {
   cancel(attempt: string): void;
   pause(attempt: string): void;
   resume(attempt: string): void;
-  /** Aborts what runs: its ends go to nobody when the connection is lost. */
-  abortAll(cause: { code: AttemptFailure; message: string }): void;
+  /** Aborts what runs, or what runs for one connection: its ends go to nobody when that is lost. */
+  abortAll(cause: { code: AttemptFailure; message: string }, of?: Outlet): void;
+  /** Whether every end of a connection's attempts has been sent. */
+  idleFor(outlet: Outlet): boolean;
+  /** What runs for other connections than this. */
+  elsewhere(outlet: Outlet): Elsewhere;
   /** New attempts are refused from now on, or taken again. */
   setDraining(draining: boolean): void;
   /** Resolves when nothing runs and every end has been sent. */
@@ -65,10 +70,10 @@ export function createRunner(options: RunnerOptions): Runner {
   const { host, signer } = options;
   const running = new Map<string, Attempt>();
   const runningByModel = new Map<string, number>();
+  /** Attempts whose end has not been sent, and to whom it goes; a few more than those that run. */
+  const open = new Map<Attempt, Outlet>();
   const ended = new Set<string>();
   let waiting: (() => void)[] = [];
-  /** Attempts whose end has not been sent; a few more than those that run. */
-  let open = 0;
   let draining = false;
 
   function refusalOf(frame: AttemptStart, placement: Placement | undefined) {
@@ -94,7 +99,7 @@ export function createRunner(options: RunnerOptions): Runner {
     trace: AttemptTrace,
   ): Promise<void> {
     const startedMs = host.nowMs();
-    open++;
+    open.set(attempt, outlet);
     running.set(attempt.id, attempt);
     runningByModel.set(attempt.model, (runningByModel.get(attempt.model) ?? 0) + 1);
     options.onStarted?.({ attempt: attempt.id, model: attempt.model });
@@ -107,16 +112,18 @@ export function createRunner(options: RunnerOptions): Runner {
     remember(attempt.id);
     if (end.engineGone) options.onEngineGone?.(placement.engine);
     await conclude(attempt, end, outlet);
+    open.delete(attempt);
     trace.ended(end);
-    options.onEnded?.({
+    const report = {
       attempt: attempt.id,
       model: attempt.model,
       failure: end.outcome.type === "failed" ? end.outcome.code : null,
       inputTokens: end.usage.input_tokens,
       outputTokens: end.usage.output_tokens,
       durationMs: host.nowMs() - startedMs,
-    });
-    if (--open > 0) return;
+    };
+    options.onEnded?.(report, outlet);
+    if (open.size > 0) return;
     const resolved = waiting;
     waiting = [];
     for (const resolve of resolved) resolve();
@@ -159,13 +166,20 @@ export function createRunner(options: RunnerOptions): Runner {
     cancel: (id) => running.get(id)?.abort({ code: "cancelled", message: "the hub cancelled the attempt" }),
     pause: (id) => running.get(id)?.pause(),
     resume: (id) => running.get(id)?.resume(),
-    abortAll(cause) {
-      for (const attempt of running.values()) attempt.abort(cause);
+    abortAll(cause, of) {
+      for (const attempt of running.values()) if (!of || open.get(attempt) === of) attempt.abort(cause);
+    },
+    idleFor: (outlet) => [...open.values()].every((other) => other !== outlet),
+    elsewhere(outlet) {
+      const counts = new Map<string, number>();
+      for (const attempt of running.values())
+        if (open.get(attempt) !== outlet) counts.set(attempt.model, (counts.get(attempt.model) ?? 0) + 1);
+      return [...counts].map(([model, count]) => ({ model, running: count }));
     },
     setDraining(value) {
       draining = value;
     },
-    idle: () => (open === 0 ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve))),
+    idle: () => (open.size === 0 ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve))),
   };
 }
 

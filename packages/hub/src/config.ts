@@ -37,6 +37,7 @@ export interface Config {
   stallTimeoutMs: number;
   totalTimeoutMs: number;
   drainMs: number;
+  drainNoticeMs: number;
   hubLostMs: number;
   /** Log-in attempts from one address in a window of 10 s. */
   loginsMax: number;
@@ -289,6 +290,13 @@ export const configVariables: Variable[] = [
     schema: number(0, 3_600_000),
   },
   {
+    name: "GFE_DRAIN_NOTICE_MS",
+    meaning:
+      "How long a hub that stops, while others go on, still takes new requests: as long as the load balancer needs to see its /readyz say 503. Its agents move to the others meanwhile",
+    default: "5000",
+    schema: number(0, 3_600_000),
+  },
+  {
     name: "GFE_HUB_LOST_MS",
     meaning:
       "A hub on the same database that gave no sign of life for so long is taken for dead, and what it held is given back",
@@ -376,6 +384,7 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     stallTimeoutMs: integer("GFE_STALL_TIMEOUT_MS"),
     totalTimeoutMs: integer("GFE_TOTAL_TIMEOUT_MS"),
     drainMs: integer("GFE_DRAIN_MS"),
+    drainNoticeMs: integer("GFE_DRAIN_NOTICE_MS"),
     hubLostMs: integer("GFE_HUB_LOST_MS"),
     loginsMax: integer("GFE_LOGINS_MAX"),
     webhookAllowPrivate: text("GFE_WEBHOOK_ALLOW_PRIVATE") === "1",

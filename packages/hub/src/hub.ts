@@ -50,6 +50,7 @@ import { createSlotQueue } from "./jobs/slot-queue.ts";
 import { wishOf } from "./jobs/terms.ts";
 import type { Payer } from "./jobs/types.ts";
 import { kept, withoutRoom } from "./kept-files.ts";
+import { leaveOthers } from "./leaving.ts";
 import { expireHolds, resolveLeftovers } from "./leftovers.ts";
 import { createLink } from "./link/link.ts";
 import { createLive } from "./live/live.ts";
@@ -324,6 +325,10 @@ async function serve(
 
   let draining = false;
   let background: Background | null = null;
+  // A connection that is kept alive would lead its next request here, too.
+  app.server.prependListener("request", (_request, response) => {
+    if (draining) response.shouldKeepAlive = false;
+  });
   await registerOpenApi(app, HUB_VERSION);
   metrics = registerOps(app, {
     pool,
@@ -406,6 +411,7 @@ async function serve(
     () => expireHolds({ pool, ledger }, hubId, billing.keeps, nowMs()),
     log,
   );
+  await fabric?.settled();
   await app.listen({ host: config.host, port });
   log.info({ url: localUrl }, "hub listening");
   deferred.start();
@@ -430,7 +436,12 @@ async function serve(
       const stopping = deferred.stop();
       const atRest = background?.stop();
       stopCanaries();
-      await Promise.all([jobs.drain(config.drainMs), fabric?.drain(config.drainMs)]);
+      const leaving = {
+        ...{ drainMs: config.drainMs, noticeMs: config.drainNoticeMs, leave: link.leave },
+        ...{ running: jobs.active, agents: link.connected },
+      };
+      const graceMs = fabric && fabric.peers() > 0 ? await leaveOthers(leaving) : config.drainMs;
+      await Promise.all([jobs.drain(graceMs), fabric?.drain(graceMs)]);
       await stopping.idle();
       await Promise.all([deliverer.stop(), atRest]);
       live.close();

@@ -5,14 +5,15 @@
  *   hub   challenge  → proves nothing yet: names its key and a nonce
  *   agent hello      → its node key, its own nonce, its signature over both, and what it offers
  *   hub   welcome    → its signature over the agent's nonce and the grant: the agent checks it against the pinned key
- *   then  announce, heartbeat, drain (agent) and attempt.start, attempt.cancel, attempt.pause, attempt.resume (hub),
+ *   then  announce, heartbeat, drain, elsewhere (agent) and attempt.start, attempt.cancel, attempt.pause, attempt.resume,
+ *         hub.leaving (hub),
  *         attempt.done or attempt.failed exactly once for each attempt.start (agent).
  *
  * Unknown types are ignored with a count on both sides: a newer peer may say more. A change that an older peer would
  * misread raises PROTOCOL_VERSION.
  */
 import { z } from "zod";
-import { announcementSchema } from "./offer.ts";
+import { announcementSchema, OFFER_LIMITS } from "./offer.ts";
 import { printable } from "./text.ts";
 import { signedReceiptSchema } from "./usage.ts";
 
@@ -104,10 +105,26 @@ export const hubFrameSchema = z.discriminatedUnion("type", [
   /** A frame of the agent's was refused; `fatal` precedes a close. */
   z.object({ type: z.literal("refused"), code: z.string(), message: z.string(), fatal: z.boolean() }),
   z.object({ type: z.literal("heartbeat"), sent_at_ms: z.number() }),
+  /**
+   * This hub stops soon and another takes its place: the agent connects anew at a moment of its own choice within `within_ms`,
+   * then says `drain` here, lets end here what began here, and closes. An agent that does not know it is cut off at the end.
+   */
+  z.object({ type: z.literal("hub.leaving"), within_ms: z.number().int().min(0) }),
 ]);
 export type HubFrame = z.infer<typeof hubFrameSchema>;
 export type AttemptStart = Extract<HubFrame, { type: "attempt.start" }>;
 export type HubGrant = Extract<HubFrame, { type: "welcome" }>["grant"];
+
+/** Attempts of this node that another hub's socket still runs: their slots are taken here, too. */
+const elsewhere = z
+  .array(
+    z.object({
+      model: printable(OFFER_LIMITS.nameLength),
+      running: z.number().int().min(1).max(OFFER_LIMITS.slotsPerModel),
+    }),
+  )
+  .max(OFFER_LIMITS.models);
+export type Elsewhere = z.infer<typeof elsewhere>;
 
 export const finishReasonSchema = z.enum(["stop", "length", "tool_calls", "content_filter", "function_call"]);
 export type FinishReason = z.infer<typeof finishReasonSchema>;
@@ -134,7 +151,10 @@ export const agentFrameSchema = z.discriminatedUnion("type", [
     /** Ed25519 over nodeProof(…). */
     proof: signature,
     announcement: announcementSchema,
+    elsewhere: elsewhere.optional(),
   }),
+  /** What `hello` said of it has changed. An older hub counts it as unknown and ignores it. */
+  z.object({ type: z.literal("elsewhere"), models: elsewhere }),
   z.object({ type: z.literal("announce"), announcement: announcementSchema }),
   z.object({ type: z.literal("heartbeat"), sent_at_ms: z.number(), running: z.number().int().min(0) }),
   z.object({ type: z.literal("drain"), draining: z.boolean() }),

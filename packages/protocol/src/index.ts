@@ -6,6 +6,7 @@ export * from "./errors.ts";
 export * from "./frames.ts";
 export * from "./ids.ts";
 export * from "./money.ts";
+export * from "./newer.ts";
 export * from "./offer.ts";
 export * from "./prices.ts";
 export * from "./rest.ts";

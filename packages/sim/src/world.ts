@@ -65,6 +65,7 @@ export async function startWorld(
     GFE_LOG_LEVEL: "fatal",
     GFE_LOGINS_MAX: "100000",
     GFE_DRAIN_MS: "1000",
+    GFE_DRAIN_NOTICE_MS: "0",
     GFE_CANARY_INTERVAL: "0",
     ...env,
   });

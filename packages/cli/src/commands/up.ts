@@ -217,6 +217,8 @@ function print(event: AgentEvent): void {
       );
     case "disconnected":
       return console.log(`Disconnected: ${event.reason}`);
+    case "moved":
+      return console.log("The hub restarts: its connection was closed, another one takes its place.");
     case "waiting":
       return console.log(`Trying again in ${(event.delayMs / 1000).toFixed(1)} s (${event.reason})`);
     case "refused":

@@ -4,10 +4,13 @@ import type { Registry } from "../market/registry.ts";
 import type { Bus } from "./bus.ts";
 import { type Gossip, startGossip } from "./gossip.ts";
 import { createNews, type News, type NewsListeners } from "./news.ts";
-import { createPeers, type PeersOptions } from "./peers.ts";
+import { BEAT_MS, createPeers, type PeersOptions } from "./peers.ts";
 import { createPresence } from "./presence.ts";
 import { createRelay } from "./relay.ts";
 import { createTurns, type Turns } from "./turns/turns.ts";
+
+/** A hub that is there has answered by then. */
+const SETTLE_MS = 1.5 * BEAT_MS;
 
 export interface Fabric {
   /** To nodes, wherever their sockets are. */
@@ -15,6 +18,8 @@ export interface Fabric {
   news: News;
   /** Where what finds no free slot waits. */
   turns: Turns;
+  /** Resolves when another hub has told its nodes, or when there is none: who asks before then may not find what is offered. */
+  settled(): Promise<void>;
   /** How many other hubs are within reach. */
   peers(): number;
   /** Asks the other hubs for no more, and waits up to `graceMs` for what they run here. */
@@ -39,9 +44,12 @@ export function joinFabric(options: FabricOptions): Fabric {
   const turns = createTurns({ peers, registry, nowMs: options.nowMs });
   const dispatcher = createRelay({ peers, registry, local, presence, turns });
   const news = createNews(peers, { onJob, onCounts });
+  const told = new Promise<void>((resolve) => peers.on("nodes", () => resolve()));
   const gossips = gossip.map((one) => startGossip(peers, one));
   peers.start();
+  const settled = within(told, SETTLE_MS);
   return {
+    settled: () => settled,
     dispatcher,
     news,
     turns,
@@ -50,12 +58,7 @@ export function joinFabric(options: FabricOptions): Fabric {
       turns.leave();
       for (const node of registry.nodes())
         if (node.hub === undefined) registry.setDraining(node.nodeId, true);
-      let timer: NodeJS.Timeout | undefined;
-      const over = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, graceMs);
-      });
-      await Promise.race([dispatcher.idle(), over]);
-      clearTimeout(timer);
+      await within(dispatcher.idle(), graceMs);
     },
     async close() {
       news.close();
@@ -63,4 +66,14 @@ export function joinFabric(options: FabricOptions): Fabric {
       await peers.close();
     },
   };
+}
+
+/** Resolves with `work` or after `ms`, whichever is first. */
+async function within(work: Promise<void>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const over = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work, over]);
+  clearTimeout(timer);
 }

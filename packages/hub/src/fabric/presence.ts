@@ -2,7 +2,7 @@
  * The nodes of other hubs in this hub's registry: matching sees them as its own. The hub that holds a node's socket is
  * the authority on it; what the others count of its slots meanwhile is corrected by what it tells next.
  */
-import { announcementSchema } from "@gfe/protocol";
+import { announcementSchema, knownAnnouncement } from "@gfe/protocol";
 import { z } from "zod";
 import type { NodeEntry, Registry } from "../market/registry.ts";
 import type { Peers } from "./peers.ts";
@@ -17,7 +17,8 @@ const nodeSchema = loadSchema.extend({
   owner: z.string(),
   version: z.string(),
   key: z.string(),
-  announcement: announcementSchema,
+  /** The other hub may be of a newer version. */
+  announcement: z.preprocess(knownAnnouncement, announcementSchema),
   draining: z.boolean(),
   connectedAtMs: z.number(),
   /** For the newcomers' share, which counts in every hub. */

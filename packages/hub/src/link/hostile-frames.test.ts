@@ -54,6 +54,7 @@ function connect({ joined = true } = {}) {
       hello: () => void heard.push("hello"),
       announced: () => void heard.push("announced"),
       draining: () => void heard.push("draining"),
+      elsewhere: () => void heard.push("elsewhere"),
       refused: (code) => void heard.push(`refused ${code}`),
       closed: () => void heard.push("closed"),
     },

@@ -297,3 +297,29 @@ test("of one address no more sockets are greeted than may be strangers, and of a
   await expect.poll(() => knock("203.0.113.1")).toBe("greeted");
   await link.end();
 });
+
+describe("slots that a node's attempts for a hub which leaves still take", () => {
+  test("are taken here, until the node says that they are free", async () => {
+    const consumer = await hub.signUp();
+    const { key } = await newKey(hub, consumer, ["inference"]);
+    const raw = await dial();
+    const hello = await helloFor(raw, "moving");
+    const announcement = announcementOf("moving", { model: "moving", slots: 1 });
+    raw.send({ ...hello, announcement, elsewhere: [{ model: "moving", running: 1 }] });
+    await raw.next("welcome");
+    const asked = fetch(`${hub.url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+      body: JSON.stringify({ model: "moving", messages: [{ role: "user", content: "hi" }] }),
+    });
+    const queued = async () =>
+      /^gfe_jobs_queued (\d+)/m.exec(await (await fetch(`${hub.url}/metrics`)).text())![1];
+    await expect.poll(queued).toBe("1");
+    raw.send({ type: "elsewhere", models: [] });
+    const start = await raw.next("attempt.start");
+    raw.socket.terminate();
+    expect(start).toMatchObject({ model: "moving" });
+    await (await asked).text();
+    await expect.poll(modelsOnOffer).toEqual([]);
+  });
+});

@@ -26,7 +26,7 @@ import type { NodeEntry, Registry } from "../market/registry.ts";
 import type { PriceBook } from "../prices/price-book.ts";
 import { addressBlock, createClientAddress } from "./address-block.ts";
 import { admitNode, saveAnnouncement, touchNode } from "./node-store.ts";
-import { Session } from "./session.ts";
+import { Session, versionRefusal } from "./session.ts";
 import { createStrangers } from "./strangers.ts";
 
 /** Sockets of one agent token at once: one machine has one, a restart may overlap. */
@@ -61,6 +61,11 @@ export interface LinkOptions {
 
 export interface Link extends Dispatcher {
   connected(): number;
+  /**
+   * Admits no more agents and asks those that are here to reconnect, each at a moment of its own within `withinMs`, to whichever
+   * hub answers then. They go when what they run for this hub has ended.
+   */
+  leave(withinMs: number): void;
   /** Asks every agent to reconnect later and closes their sockets. */
   close(): Promise<void>;
 }
@@ -87,12 +92,12 @@ export function createLink(options: LinkOptions): Link {
     maxPayload: LINK_LIMITS.messageBytes,
     perMessageDeflate: false,
   });
-  let closing = false;
+  let leaving = false;
 
   async function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const { pathname } = new URL(request.url ?? "/", "http://hub");
     if (pathname !== LINK_PATH) return refuseUpgrade(socket, 404, "Not Found");
-    if (closing) return refuseUpgrade(socket, 503, "Service Unavailable");
+    if (leaving) return refuseUpgrade(socket, 503, "Service Unavailable");
     const token = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
     if (token === undefined) return refuseUpgrade(socket, 401, "Unauthorized");
     const address = addressOf(request) ?? "";
@@ -147,11 +152,16 @@ export function createLink(options: LinkOptions): Link {
             });
         },
         announced({ announcement }) {
-          if (!entry) return;
+          if (!entry || registry.get(entry.node.nodeId) !== entry.node) return;
           registry.announce(entry.node.nodeId, prices.priced(entry.node, announcement));
           void saveAnnouncement(pool, entry.node.nodeId, announcement).catch(() => {});
         },
-        draining: (draining) => entry && registry.setDraining(entry.node.nodeId, draining),
+        draining(draining) {
+          // A node that has moved is another hub's to speak of.
+          if (entry && registry.get(entry.node.nodeId) === entry.node)
+            registry.setDraining(entry.node.nodeId, draining);
+        },
+        elsewhere: (models) => entry && registry.setElsewhere(entry.node, models),
         refused: options.onRefused,
         closed(code) {
           leave(principal.tokenId, session);
@@ -183,7 +193,7 @@ export function createLink(options: LinkOptions): Link {
     hello: Extract<AgentFrame, { type: "hello" }>,
   ): Promise<Joined | null> {
     if (hello.version !== PROTOCOL_VERSION) {
-      session.close(CLOSE.versionRefused, `this hub speaks version ${PROTOCOL_VERSION}`);
+      session.close(CLOSE.versionRefused, versionRefusal(hello.version));
       return null;
     }
     const proof = nodeProof({
@@ -229,6 +239,10 @@ export function createLink(options: LinkOptions): Link {
     } as const;
     const signature = await signer.sign(grant);
     if (session.closed) return null;
+    if (leaving) {
+      session.close(CLOSE.goingAway, "the hub is restarting");
+      return null;
+    }
     const node: NodeEntry = {
       nodeId,
       ownerId: principal.userId,
@@ -247,6 +261,7 @@ export function createLink(options: LinkOptions): Link {
     session.join();
     node.announcement = prices.priced(node, hello.announcement);
     session.send({ type: "welcome", node_id: nodeId, grant, signature });
+    registry.setElsewhere(node, hello.elsewhere ?? []);
     registry.add(node);
     // The newer connection has proved the key, so the older one is a leftover. It goes after its successor is listed.
     previous?.session.close(CLOSE.replaced, "the node connected again");
@@ -267,8 +282,12 @@ export function createLink(options: LinkOptions): Link {
     start: (nodeId, attempt, sink) => joined.get(nodeId)?.session.start(attempt, sink) ?? null,
     nodeKey: (nodeId) => keyOf.get(nodeId),
     connected: () => joined.size,
+    leave(withinMs) {
+      leaving = true;
+      for (const { session } of joined.values()) session.send({ type: "hub.leaving", within_ms: withinMs });
+    },
     async close() {
-      closing = true;
+      leaving = true;
       for (const sessions of byToken.values()) {
         for (const session of [...sessions]) session.close(CLOSE.goingAway, "the hub is restarting");
       }

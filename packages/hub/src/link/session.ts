@@ -16,8 +16,11 @@ import {
   agentFrameSchema,
   CLOSE,
   decodeDeltas,
+  type Elsewhere,
   type HubFrame,
   LINK_LIMITS,
+  PROTOCOL_VERSION,
+  parseAgentFrame,
 } from "@gfe/protocol";
 import type { RawData, WebSocket } from "ws";
 import type { AttemptHandle, AttemptSink } from "../jobs/dispatcher.ts";
@@ -34,6 +37,7 @@ export interface SessionEvents {
   hello(frame: Extract<AgentFrame, { type: "hello" }>): void;
   announced(frame: Extract<AgentFrame, { type: "announce" }>): void;
   draining(draining: boolean): void;
+  elsewhere(models: Elsewhere): void;
   /** A frame was refused; for the counters. */
   refused(code: string): void;
   closed(code: number): void;
@@ -150,8 +154,11 @@ export class Session {
 
   #onControl(bytes: Buffer): void {
     const raw = parse(bytes);
-    const parsed = agentFrameSchema.safeParse(raw);
+    const parsed = parseAgentFrame(raw);
     if (!parsed.success) {
+      // What another version calls a hello may be none here: its agent is to know why.
+      if (!this.#greeted && otherVersionOf(raw) !== null)
+        return this.close(CLOSE.versionRefused, versionRefusal(otherVersionOf(raw)!));
       // A newer agent may say more: that is counted, and held against nobody.
       if (this.#joined && isUnknownType(raw)) return this.#events.refused("unknown_type");
       const issue = parsed.error.issues[0];
@@ -169,6 +176,8 @@ export class Session {
         return this.#events.announced(frame);
       case "drain":
         return this.#events.draining(frame.draining);
+      case "elsewhere":
+        return this.#events.elsewhere(frame.models);
       case "heartbeat":
         return;
       case "attempt.done": {
@@ -226,6 +235,19 @@ export class Session {
       live.sink.failed("node_lost", "the node's connection closed");
     }
   }
+}
+
+/** Within the 123 bytes that a close may say. */
+export const versionRefusal = (version: number): string =>
+  version < PROTOCOL_VERSION
+    ? `this agent speaks version ${version} of the protocol, this hub ${PROTOCOL_VERSION}: update the agent`
+    : `this agent speaks version ${version} of the protocol, this hub ${PROTOCOL_VERSION}: use an older agent`;
+
+/** The version that a hello is of, where it is not this hub's. */
+function otherVersionOf(raw: unknown): number | null {
+  const hello = raw as { type?: unknown; version?: unknown } | null | undefined;
+  if (hello?.type !== "hello" || !Number.isSafeInteger(hello.version)) return null;
+  return hello.version === PROTOCOL_VERSION ? null : (hello.version as number);
 }
 
 const knownTypes: ReadonlySet<string> = new Set(

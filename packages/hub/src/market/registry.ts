@@ -2,7 +2,7 @@
  * The nodes that are connected now, in memory: who they are, what they offer, how many slots are in use. The link
  * writes, matching reads. Truth about money is never here.
  */
-import type { Announcement, ModelOffer } from "@gfe/protocol";
+import type { Announcement, Elsewhere, ModelOffer } from "@gfe/protocol";
 
 export interface NodeEntry {
   readonly nodeId: string;
@@ -43,6 +43,8 @@ export interface Registry {
   acknowledge(node: NodeEntry): void;
   /** Replaces what a node offers. */
   announce(nodeId: string, announcement: Announcement): void;
+  /** What the node still runs for a hub that it leaves; replaces what was told before. May come before `add`. */
+  setElsewhere(node: NodeEntry, models: Elsewhere): void;
   setDraining(nodeId: string, draining: boolean): void;
   /** Removes exactly this entry: an older socket's end cannot remove its successor. */
   remove(node: NodeEntry): void;
@@ -88,6 +90,7 @@ export function createRegistry(): Registry {
   /** By model and by alias. */
   const byName = new Map<string, Offer[]>();
   const listeners = new Set<(change: RegistryChange) => void>();
+  const elsewhere = new WeakMap<NodeEntry, Elsewhere>();
   /** Slots of other hubs' nodes that were taken here and that their hub does not know of yet: the models of each. */
   const unknown = new WeakMap<NodeEntry, Set<{ model: string }>>();
 
@@ -121,7 +124,7 @@ export function createRegistry(): Registry {
     }
   }
 
-  function count(node: NodeEntry, model: string, change: 1 | -1): void {
+  function count(node: NodeEntry, model: string, change: number): void {
     node.running += change;
     node.runningByModel.set(model, (node.runningByModel.get(model) ?? 0) + change);
   }
@@ -150,6 +153,12 @@ export function createRegistry(): Registry {
       for (const { model } of unknown.get(node) ?? []) count(node, model, 1);
       // Whoever waits may look: what was told before may have been corrected here meanwhile.
       emit({ type: "slot_freed", node });
+    },
+    setElsewhere(node, models) {
+      for (const { model, running } of elsewhere.get(node) ?? []) count(node, model, -running);
+      for (const { model, running } of models) count(node, model, running);
+      elsewhere.set(node, models);
+      if (byId.get(node.nodeId) === node) emit({ type: "slot_freed", node });
     },
     setDraining(nodeId, draining) {
       const node = byId.get(nodeId);

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { createServer as createNetServer } from "node:net";
 import { join } from "node:path";
-import { createLedger } from "@gfe/ledger";
+import { createLedger, type Glance, glanceAtLedger } from "@gfe/ledger";
 import { createSigner, generateKeyPair, type KeyPair, newId, type Signer } from "@gfe/protocol";
 import { startTracing, type Tracer } from "@gfe/tracing";
 import type { FastifyRequest } from "fastify";
@@ -68,6 +68,8 @@ import { createDeliverer } from "./webhooks/deliver.ts";
 
 export const HUB_VERSION = "0.1.0";
 const EXPIRY_INTERVAL_MS = 5_000;
+/** Between two looks at the books for /metrics. */
+const GLANCE_INTERVAL_MS = 5 * 60_000;
 const CLEAN_UP_S = 10 * 60;
 /** How long a cancelled node has to send its receipt. */
 const RECEIPT_MS = 2_000;
@@ -325,6 +327,7 @@ async function serve(
 
   let draining = false;
   let background: Background | null = null;
+  let glance: (Glance & { atS: number }) | null = null;
   // A connection that is kept alive would lead its next request here, too.
   app.server.prependListener("request", (_request, response) => {
     if (draining) response.shouldKeepAlive = false;
@@ -342,6 +345,8 @@ async function serve(
       lastBackupS: () => lastBackupS(config.dataDir),
     },
     background: () => background?.state() ?? [],
+    models: () => registry.models(),
+    ledger: () => glance,
   });
   registerAuth(app, accounts, baseUrl);
   const limits = {
@@ -406,6 +411,11 @@ async function serve(
   });
   await registerWeb(app);
 
+  const look = async () => {
+    glance = { ...(await glanceAtLedger(pool)), atS: Math.floor(Date.now() / 1000) };
+  };
+  const glancing = every(GLANCE_INTERVAL_MS, look, log);
+  look().catch((error: unknown) => log.warn({ error: String(error) }, "the books could not be looked at"));
   const expiring = every(
     EXPIRY_INTERVAL_MS,
     () => expireHolds({ pool, ledger }, hubId, billing.keeps, nowMs()),
@@ -433,6 +443,7 @@ async function serve(
     async stop() {
       draining = true;
       clearInterval(expiring);
+      clearInterval(glancing);
       const stopping = deferred.stop();
       const atRest = background?.stop();
       stopCanaries();

@@ -56,7 +56,14 @@ beforeAll(async () => {
     settlementBacklog: () => 0,
     lastBackupS: () => 0,
   };
-  registerOps(app, { pool: unused, draining: () => false, gauges, background: () => [] });
+  registerOps(app, {
+    pool: unused,
+    draining: () => false,
+    gauges,
+    background: () => [],
+    models: () => [],
+    ledger: () => null,
+  });
   registerAuth(app, unused, "http://hub.example");
   await app.register(async (scope) => {
     registerInference(scope, unused);

@@ -98,16 +98,23 @@ test("while the hub drains /readyz is 503, what runs may end, and new work is se
   await stopped;
 });
 
-async function busyHub(): Promise<{ hub: TestHub; consumer: Person; key: string; token: string }> {
+async function busyHub(): Promise<{
+  hub: TestHub;
+  consumer: Person;
+  key: string;
+  keyId: string;
+  token: string;
+  node: TestNode;
+}> {
   const hub = await start();
   const consumer = await hub.signUp("somebody@example.test");
-  const { key } = await newKey(hub, consumer, ["inference", "read"]);
+  const { key, id: keyId } = await newKey(hub, consumer, ["inference", "read"]);
   const { secret: token } = await newAgentToken(hub, await hub.signUp());
   const node = await joinNode(hub.url, token);
   for (let i = 0; i < 3; i++) await call(hub, "POST /v1/chat/completions", { key }, chat);
   node.send({ type: "announce", announcement: "none" });
   await node.frame("refused");
-  return { hub, consumer, key, token };
+  return { hub, consumer, key, keyId, token, node };
 }
 
 test("/metrics is Prometheus' text format and counts what happened", async () => {
@@ -130,10 +137,39 @@ test("/metrics is Prometheus' text format and counts what happened", async () =>
   expect(sum("gfe_http_request_seconds_count", { route: "/v1/chat/completions", status: "200" })).toBe(3);
   expect(types.get("gfe_http_request_seconds")).toBe("histogram");
   for (const { name } of samples) expect(name).toMatch(/^gfe_/);
+  await expect
+    .poll(async () => (await call(hub, "GET /metrics")).body)
+    .toMatch(/_checked_timestamp_seconds [1-9]/);
+  for (const name of ["imbalance_micro", "overdrawn_accounts", "overdue_holds"])
+    expect(samples).toContainEqual({ name: `gfe_ledger_${name}`, labels: {}, value: 0 });
 });
 
-test("/metrics names no key, person, model or prompt, and what strangers ask for makes no new rows", async () => {
-  const { hub, consumer, key, token } = await busyHub();
+test("/metrics tells of models that are or were offered and found no provider, and of no name that is made up", async () => {
+  const { hub, key, node } = await busyHub();
+  const ask = (model: string) => call(hub, "POST /v1/chat/completions", { key }, { ...chat, model });
+  const rows = async (name: string) =>
+    parseMetrics((await call(hub, "GET /metrics")).body)
+      .samples.filter((one) => one.name === name)
+      .map(({ labels, value }) => ({ ...labels, value }));
+  expect(await rows("gfe_requests_unserved_total")).toEqual([]);
+  expect((await ask("m")).status).toBe(200);
+  await node.leave();
+  await expect.poll(async () => (await rows("gfe_nodes_online"))[0]!.value).toBe(0);
+  const codes: unknown[] = [];
+  for (const model of ["m", "made-up-1", "made-up-2"]) codes.push((await ask(model)).body.error.code);
+  expect(codes).toEqual(["model_away", "model_not_found", "model_not_found"]);
+  expect(await rows("gfe_requests_unserved_total")).toEqual([
+    { model: "m", value: 1 },
+    { model: "other", value: 2 },
+  ]);
+  expect(await rows("gfe_request_errors_total")).toEqual([
+    { code: "model_away", value: 1 },
+    { code: "model_not_found", value: 2 },
+  ]);
+});
+
+test("/metrics names no key, person, node or prompt, and what strangers ask for makes no new rows", async () => {
+  const { hub, consumer, key, keyId, token, node } = await busyHub();
   const rows = async () =>
     parseMetrics((await call(hub, "GET /metrics")).body).samples.filter(({ labels }) => labels.route);
   await call(hub, `GET /nowhere/${key}?key=${key}`);
@@ -152,6 +188,8 @@ test("/metrics names no key, person, model or prompt, and what strangers ask for
     consumer.cookie,
     consumer.userId,
     consumer.email,
+    node.nodeId,
+    keyId,
     "secret",
     "prompt of mine",
   ];

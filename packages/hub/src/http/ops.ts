@@ -1,9 +1,14 @@
 /** /healthz, /readyz and /metrics. No label names a key, a user or a prompt. */
+import { type ErrorCode, GfeError } from "@gfe/protocol";
 import type { FastifyInstance } from "fastify";
 import type pg from "pg";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
 const READY_TIMEOUT_MS = 2_000;
+/** Models that have a row of their own among the requests that found no provider; the others share one. */
+const MODEL_LABELS_MAX = 100;
+/** What a caller hears for want of a provider. */
+const UNSERVED = new Set<ErrorCode | "other">(["model_away", "model_not_found", "no_slot"]);
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
 export interface Metrics {
@@ -24,9 +29,14 @@ export interface OpsDeps {
   };
   /** What one hub does for all, as it went at this one. */
   background(): readonly { work: string; lastSuccessS: number; failures: number }[];
+  /** Names of models that are offered now. */
+  models(): Iterable<string>;
+  /** The books at their last glance; null before the first. */
+  ledger(): { imbalanceMicro: bigint; overdrawn: number; overdueHolds: number; atS: number } | null;
 }
 
-export function registerOps(app: FastifyInstance, { pool, draining, gauges, background }: OpsDeps): Metrics {
+export function registerOps(app: FastifyInstance, deps: OpsDeps): Metrics {
+  const { pool, draining, gauges, background, models, ledger } = deps;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: "gfe_" });
   const registers = [registry];
@@ -56,6 +66,23 @@ export function registerOps(app: FastifyInstance, { pool, draining, gauges, back
     labelNames: ["code"],
     registers,
   });
+  const errors = new Counter({
+    name: "gfe_request_errors_total",
+    help: "Requests that ended with an error, by its code",
+    labelNames: ["code"],
+    registers,
+  });
+  const unserved = new Counter({
+    name: "gfe_requests_unserved_total",
+    help: "Requests that found no provider, by model where it is or was offered, else other",
+    labelNames: ["model"],
+    registers,
+  });
+  const known = new Set<string>();
+  /** Looked at when asked: a name that strangers make up gets no row. */
+  const learnModels = () => {
+    for (const model of models()) if (known.size < MODEL_LABELS_MAX) known.add(model);
+  };
   const gauge = (name: string, help: string, read: () => number) =>
     new Gauge({
       name,
@@ -70,6 +97,23 @@ export function registerOps(app: FastifyInstance, { pool, draining, gauges, back
   gauge("gfe_jobs_queued", "Jobs waiting for a slot", gauges.queued);
   gauge("gfe_peers", "Other hubs within reach", gauges.peers);
   gauge("gfe_settlements_waiting", "Settlements not yet durable", gauges.settlementBacklog);
+  gauge("gfe_database_connections", "Connections of this hub's pool", () => pool.totalCount);
+  gauge("gfe_database_connections_idle", "Those of them that are free", () => pool.idleCount);
+  gauge("gfe_database_waiting", "Who waits for a connection", () => pool.waitingCount);
+  gauge("gfe_ledger_imbalance_micro", "The sum of all balances, which is zero", () =>
+    Number(ledger()?.imbalanceMicro ?? 0),
+  );
+  gauge(
+    "gfe_ledger_overdrawn_accounts",
+    "Consumers below zero or holding more than they have",
+    () => ledger()?.overdrawn ?? 0,
+  );
+  gauge("gfe_ledger_overdue_holds", "Holds open long after their expiry", () => ledger()?.overdueHolds ?? 0);
+  gauge(
+    "gfe_ledger_checked_timestamp_seconds",
+    "When the books were last looked at; 0 for never",
+    () => ledger()?.atS ?? 0,
+  );
   gauge(
     "gfe_last_backup_timestamp_seconds",
     "When the last backup from this data directory was made; 0 for never",
@@ -102,6 +146,15 @@ export function registerOps(app: FastifyInstance, { pool, draining, gauges, back
     );
   });
 
+  app.addHook("onError", async (request, _reply, error: Error) => {
+    const code = error instanceof GfeError ? error.code : "other";
+    errors.inc({ code });
+    if (!UNSERVED.has(code)) return;
+    learnModels();
+    const model = (request.body as { model?: unknown } | null | undefined)?.model;
+    unserved.inc({ model: typeof model === "string" && known.has(model) ? model : "other" });
+  });
+
   const tags = ["operations"];
   app.get("/healthz", { schema: { tags, summary: "The process is alive" } }, async () => ({ status: "ok" }));
   app.get("/readyz", { schema: { tags, summary: "The hub takes work" } }, async (_request, reply) => {
@@ -116,6 +169,7 @@ export function registerOps(app: FastifyInstance, { pool, draining, gauges, back
     return reply.status(ready ? 200 : 503).send({ status: ready ? "ready" : "database unreachable" });
   });
   app.get("/metrics", { schema: { tags, summary: "For Prometheus" } }, async (_request, reply) => {
+    learnModels();
     reply.header("content-type", registry.contentType);
     return registry.metrics();
   });

@@ -6,17 +6,20 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { answers, type Child, nodeArguments, startChild } from "./child.ts";
+import { cpuMs, descendants } from "./process.ts";
 
 const MAIN = fileURLToPath(new URL("../../packages/cli/src/main.ts", import.meta.url));
 
 export interface BenchAgent {
   nodeId: string;
+  pid: number;
   /** As a machine that loses its power. */
   kill(): void;
 }
 
 export interface BenchHub {
   port: number;
+  pid: number;
   url: string;
   /** The consumer's key. */
   key: string;
@@ -24,14 +27,24 @@ export interface BenchHub {
   operatorCookie: string;
   /** Joins a node; resolves when its models are on offer. */
   joinAgent(args: string[]): Promise<BenchAgent>;
+  /** Milliseconds of CPU that the parts have used since they began. */
+  cpu(): { hub: number; agents: number; database: number };
   stop(): Promise<void>;
 }
 
-export async function startBenchHub(): Promise<BenchHub> {
+export interface BenchHubOptions {
+  /** Settings beside the bench's own. */
+  env?: Record<string, string>;
+  /** For node, before the program: of the hub, of the agents. */
+  hubArguments?: string[];
+  agentArguments?: string[];
+}
+
+export async function startBenchHub(options: BenchHubOptions = {}): Promise<BenchHub> {
   const dataDir = mkdtempSync(join(tmpdir(), "gfe-bench-"));
   chmodSync(dataDir, 0o711);
   const { DATABASE_URL: _unused, ...env } = process.env as Record<string, string>;
-  const hub: Child = await startChild([MAIN, "hub", "--no-build"], {
+  const hub: Child = await startChild([...(options.hubArguments ?? []), MAIN, "hub", "--no-build"], {
     env: {
       ...env,
       GFE_DATA_DIR: join(dataDir, "hub"),
@@ -42,6 +55,7 @@ export async function startBenchHub(): Promise<BenchHub> {
       GFE_RATE_REQUESTS_PER_MINUTE: "0",
       GFE_RATE_TOKENS_PER_MINUTE: "0",
       GFE_CANARY_INTERVAL: "0",
+      ...options.env,
     },
     ready: answers("/readyz"),
   });
@@ -58,6 +72,7 @@ export async function startBenchHub(): Promise<BenchHub> {
   let joined = 0;
   return {
     port: hub.port,
+    pid: hub.pid,
     url,
     key,
     operatorCookie: provider,
@@ -66,6 +81,7 @@ export async function startBenchHub(): Promise<BenchHub> {
         process.execPath,
         [
           ...nodeArguments,
+          ...(options.agentArguments ?? []),
           ...[MAIN, "up", "--hub", url, "--no-detect", "--json"],
           ...["--config-dir", join(dataDir, `agent-${joined++}`)],
           ...args,
@@ -75,7 +91,15 @@ export async function startBenchHub(): Promise<BenchHub> {
       agents.add(child);
       child.once("exit", () => agents.delete(child));
       const nodeId = await joinedAs(child);
-      return { nodeId, kill: () => child.kill("SIGKILL") };
+      return { nodeId, pid: child.pid!, kill: () => child.kill("SIGKILL") };
+    },
+    cpu() {
+      const sum = (pids: number[]) => pids.reduce((total, pid) => total + cpuMs(pid), 0);
+      return {
+        hub: cpuMs(hub.pid),
+        agents: sum([...agents].map(({ pid }) => pid!)),
+        database: sum(descendants(hub.pid)),
+      };
     },
     async stop() {
       await Promise.all([...agents].map(ended));

@@ -17,6 +17,8 @@ if (name === undefined || name === "--help" || !(name in BENCHES) || !existsSync
   for (const [known, what] of Object.entries(BENCHES)) console.log(`  ${known.padEnd(10)} ${what}`);
   process.exit(name === undefined || name === "--help" ? 0 : 1);
 }
-const { run } = (await import(file.href)) as { run(options: { json: boolean; args: string[] }): Promise<void> };
+const { run } = (await import(file.href)) as {
+  run(options: { json: boolean; args: string[] }): Promise<void>;
+};
 await run({ json: rest.includes("--json"), args: rest });
 process.exit(0);

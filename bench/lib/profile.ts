@@ -52,7 +52,8 @@ function selfTimes({ nodes, samples, timeDeltas }: Profile): [Map<string, number
   return [byFunction, byModule];
 }
 
-const shortened = (url: string): string => url.replace(/^.*\/node_modules\//, "").replace(/^file:.*\/packages\//, "");
+const shortened = (url: string): string =>
+  url.replace(/^.*\/node_modules\//, "").replace(/^file:.*\/packages\//, "");
 
 function moduleOf(place: string): string {
   if (place.startsWith("node:")) return place;

@@ -23,6 +23,8 @@ export interface BenchHub {
   url: string;
   /** The consumer's key. */
   key: string;
+  /** Whose nodes a bench may start by itself. */
+  agentToken: string;
   /** What the operator's session may ask. */
   operatorCookie: string;
   /** Joins a node; resolves when its models are on offer. */
@@ -75,6 +77,7 @@ export async function startBenchHub(options: BenchHubOptions = {}): Promise<Benc
     pid: hub.pid,
     url,
     key,
+    agentToken: token,
     operatorCookie: provider,
     async joinAgent(args) {
       const child = spawn(

@@ -22,7 +22,7 @@ export interface FlowTiming {
 const agent = new Agent({ keepAlive: true, maxSockets: 5000 });
 
 /** One stream to its end. Rejects where tokens are missing. */
-export function readFlow(target: Target, model: string): Promise<FlowTiming> {
+export function readFlow(target: Target, model: string, signal?: AbortSignal): Promise<FlowTiming> {
   const [, count, pace] = /-(\d+)x(\d+)$/.exec(model)!.map(Number) as [number, number, number];
   const body = JSON.stringify({
     model,
@@ -33,6 +33,7 @@ export function readFlow(target: Target, model: string): Promise<FlowTiming> {
   return new Promise((resolve, reject) => {
     const outgoing = httpRequest(
       {
+        ...(signal ? { signal } : {}),
         ...{ agent, host: "127.0.0.1", port: target.port, path: "/v1/chat/completions", method: "POST" },
         headers: {
           "content-type": "application/json",
@@ -43,6 +44,7 @@ export function readFlow(target: Target, model: string): Promise<FlowTiming> {
       (response) => {
         const reader = pace === 0 ? createCounter() : createTimer();
         response.on("data", reader.take);
+        response.on("error", reject);
         response.on("end", () => {
           const timing = reader.end();
           if (response.statusCode === 200 && timing.tokens === count) resolve(timing);

@@ -23,6 +23,7 @@ export interface BenchHub {
   url: string;
   /** The consumer's key. */
   key: string;
+  newAgentToken(): Promise<string>;
   /** Whose nodes a bench may start by itself. */
   agentToken: string;
   /** What the operator's session may ask. */
@@ -64,9 +65,9 @@ export async function startBenchHub(options: BenchHubOptions = {}): Promise<Benc
   const url = `http://127.0.0.1:${hub.port}`;
   const provider = await account(url, "provider");
   const consumer = await account(url, "consumer");
-  const { secret: token } = (await post(url, provider, "/api/v1/agent-tokens", { label: "bench" })) as {
-    secret: string;
-  };
+  const newAgentToken = async () =>
+    ((await post(url, provider, "/api/v1/agent-tokens", { label: "bench" })) as { secret: string }).secret;
+  const token = await newAgentToken();
   const { secret: key } = (await post(url, consumer, "/api/v1/keys", { label: "bench" })) as {
     secret: string;
   };
@@ -77,6 +78,7 @@ export async function startBenchHub(options: BenchHubOptions = {}): Promise<Benc
     pid: hub.pid,
     url,
     key,
+    newAgentToken,
     agentToken: token,
     operatorCookie: provider,
     async joinAgent(args) {

@@ -10,7 +10,14 @@ const server = createServer((request, response) => {
   if (request.url === "/v1/models")
     return json(response, {
       object: "list",
-      data: ["bench-64x20", "bench-64x20after20", "bench-24x100", "bench-64x0", "bench-1x0"].map((id) => ({
+      data: [
+        "bench-64x20",
+        "bench-64x20after20",
+        "bench-24x100",
+        "bench-24x20",
+        "bench-64x0",
+        "bench-1x0",
+      ].map((id) => ({
         id,
         object: "model",
         owned_by: "bench",

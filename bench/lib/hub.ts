@@ -10,6 +10,9 @@ import { cpuMs, descendants } from "./process.ts";
 
 const MAIN = fileURLToPath(new URL("../../packages/cli/src/main.ts", import.meta.url));
 
+/** Fewer than an account may have. */
+const TOKENS_PER_ACCOUNT = 20;
+
 export interface BenchAgent {
   nodeId: string;
   pid: number;
@@ -65,9 +68,16 @@ export async function startBenchHub(options: BenchHubOptions = {}): Promise<Benc
   const url = `http://127.0.0.1:${hub.port}`;
   const provider = await account(url, "provider");
   const consumer = await account(url, "consumer");
-  const newAgentToken = async () =>
-    ((await post(url, provider, "/api/v1/agent-tokens", { label: "bench" })) as { secret: string }).secret;
-  const token = await newAgentToken();
+  const tokenOf = async (cookie: string) =>
+    ((await post(url, cookie, "/api/v1/agent-tokens", { label: "bench" })) as { secret: string }).secret;
+  const token = await tokenOf(provider);
+  let providers = 0;
+  let other = { cookie: provider, tokens: TOKENS_PER_ACCOUNT };
+  const newAgentToken = async () => {
+    if (other.tokens++ >= TOKENS_PER_ACCOUNT)
+      other = { cookie: await account(url, `provider-${++providers}`), tokens: 1 };
+    return tokenOf(other.cookie);
+  };
   const { secret: key } = (await post(url, consumer, "/api/v1/keys", { label: "bench" })) as {
     secret: string;
   };

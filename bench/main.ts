@@ -7,6 +7,7 @@ const BENCHES: Record<string, string> = {
   relay: "tokens a second through one hub process, CPU and delay of each, beside a bare relay",
   nodes: "memory and CPU of 10,000 idle nodes and of 1,000 open streams on one hub process",
   overload: "five times what the nodes can serve: refusals, those who are served, memory",
+  hubs: "two hubs on one PostgreSQL and Redis against one: requests a second, CPU of each part",
   queue: "queue operations a second beside a plain list, and what waiting adds to the first token",
   match: "matching time over 100, 1,000 and 10,000 offers, against filtering and sorting",
   failover: "a node killed in mid-stream: how often the text stays the same, and how long it stands still",

@@ -96,14 +96,15 @@ export async function endBooks(pool: pg.Pool, drop: () => Promise<void>): Promis
 }
 
 /** The server that GFE_TEST_DATABASE_URL names, or an embedded one of the bench's own. */
-export async function startServer(): Promise<{ url: string; stop(): Promise<void> }> {
+export async function startServer(): Promise<{ url: string; pid(): number; stop(): Promise<void> }> {
   const given = process.env.GFE_TEST_DATABASE_URL;
-  if (given) return { url: given, stop: async () => {} };
+  if (given) return { url: given, pid: () => 0, stop: async () => {} };
   const dataDir = mkdtempSync(join(tmpdir(), "gfe-bench-"));
   chmodSync(dataDir, 0o711);
   const server = await startEmbeddedPostgres({ dataDir: join(dataDir, "data"), log: console.log });
   return {
     url: server.url,
+    pid: () => server.pid() ?? 0,
     async stop() {
       await server.stop();
       rmSync(dataDir, { recursive: true, force: true });

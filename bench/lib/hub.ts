@@ -41,6 +41,8 @@ export interface BenchHub {
 export interface BenchHubOptions {
   /** Settings beside the bench's own. */
   env?: Record<string, string>;
+  /** A hub on the same database, whose accounts are these as well. */
+  sharing?: BenchHub;
   /** For node, before the program: of the hub, of the agents. */
   hubArguments?: string[];
   agentArguments?: string[];
@@ -66,31 +68,17 @@ export async function startBenchHub(options: BenchHubOptions = {}): Promise<Benc
     ready: answers("/readyz"),
   });
   const url = `http://127.0.0.1:${hub.port}`;
-  const provider = await account(url, "provider");
-  const consumer = await account(url, "consumer");
-  const tokenOf = async (cookie: string) =>
-    ((await post(url, cookie, "/api/v1/agent-tokens", { label: "bench" })) as { secret: string }).secret;
-  const token = await tokenOf(provider);
-  let providers = 0;
-  let other = { cookie: provider, tokens: TOKENS_PER_ACCOUNT };
-  const newAgentToken = async () => {
-    if (other.tokens++ >= TOKENS_PER_ACCOUNT)
-      other = { cookie: await account(url, `provider-${++providers}`), tokens: 1 };
-    return tokenOf(other.cookie);
-  };
-  const { secret: key } = (await post(url, consumer, "/api/v1/keys", { label: "bench" })) as {
-    secret: string;
-  };
+  const accounts = options.sharing ?? (await createAccounts(url));
   const agents = new Set<ChildProcess>();
   let joined = 0;
   return {
     port: hub.port,
     pid: hub.pid,
     url,
-    key,
-    newAgentToken,
-    agentToken: token,
-    operatorCookie: provider,
+    key: accounts.key,
+    newAgentToken: accounts.newAgentToken,
+    agentToken: accounts.agentToken,
+    operatorCookie: accounts.operatorCookie,
     async joinAgent(args) {
       const child = spawn(
         process.execPath,
@@ -101,7 +89,7 @@ export async function startBenchHub(options: BenchHubOptions = {}): Promise<Benc
           ...["--config-dir", join(dataDir, `agent-${joined++}`)],
           ...args,
         ],
-        { env: { ...env, GFE_AGENT_TOKEN: token }, stdio: ["ignore", "pipe", "inherit"] },
+        { env: { ...env, GFE_AGENT_TOKEN: accounts.agentToken }, stdio: ["ignore", "pipe", "inherit"] },
       );
       agents.add(child);
       child.once("exit", () => agents.delete(child));
@@ -122,6 +110,27 @@ export async function startBenchHub(options: BenchHubOptions = {}): Promise<Benc
       rmSync(dataDir, { recursive: true, force: true });
     },
   };
+}
+
+type Accounts = Pick<BenchHub, "key" | "agentToken" | "newAgentToken" | "operatorCookie">;
+
+async function createAccounts(url: string): Promise<Accounts> {
+  const provider = await account(url, "provider");
+  const consumer = await account(url, "consumer");
+  const tokenOf = async (cookie: string) =>
+    ((await post(url, cookie, "/api/v1/agent-tokens", { label: "bench" })) as { secret: string }).secret;
+  const token = await tokenOf(provider);
+  let providers = 0;
+  let other = { cookie: provider, tokens: TOKENS_PER_ACCOUNT };
+  const newAgentToken = async () => {
+    if (other.tokens++ >= TOKENS_PER_ACCOUNT)
+      other = { cookie: await account(url, `provider-${++providers}`), tokens: 1 };
+    return tokenOf(other.cookie);
+  };
+  const { secret: key } = (await post(url, consumer, "/api/v1/keys", { label: "bench" })) as {
+    secret: string;
+  };
+  return { key, agentToken: token, newAgentToken, operatorCookie: provider };
 }
 
 /** The id that an agent tells once its models are on offer. Its later events are read and dropped. */

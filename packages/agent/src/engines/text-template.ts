@@ -1,13 +1,16 @@
 /**
  * Chunks of one stream differ in nothing but the text they bring. Once a chunk has been understood, what stands before
- * and behind its text is remembered; of the next one with the same surroundings only the text is parsed, which costs a
- * fifth. A string in place of a string leaves the rest of a JSON text what it was, so nothing can be misread: what
+ * and behind its text is remembered; of the next one with the same surroundings only the text is read, which costs
+ * half as much. A string in place of a string leaves the rest of a JSON text what it was, so nothing can be misread: what
  * stands between must itself be one JSON string.
  */
 import { parseJson } from "../body.ts";
 
 /** Chunks in a row that fit no template, after which none is made any more: an engine whose every chunk differs. */
 const MISSES_MAX = 8;
+/** What a JSON string cannot have as it is: a string without any of it stands for itself. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: those are what JSON forbids.
+const SPECIAL = /["\\\u0000-\u001f]/;
 const KEY = '"content":';
 const PROBE = "\u0000probe";
 
@@ -30,11 +33,12 @@ export function createTextTemplate(plainText: (chunk: object) => string | null):
       const from = head.length;
       const to = data.length - tail.length;
       if (to - from < 2 || data.charCodeAt(from) !== QUOTE || data.charCodeAt(to - 1) !== QUOTE) return null;
+      misses = 0;
+      const literal = data.slice(from + 1, to - 1);
+      if (!SPECIAL.test(literal)) return literal;
       try {
         const text: unknown = JSON.parse(data.slice(from, to));
-        if (typeof text !== "string") return null;
-        misses = 0;
-        return text;
+        return typeof text === "string" ? text : null;
       } catch {
         return null;
       }

@@ -53,6 +53,13 @@ test("a stream read by its template says what each of its chunks says by itself"
   );
 });
 
+test("a chunk that happens to say what a template is tried with teaches nothing", () => {
+  const around = (content: string) =>
+    JSON.stringify({ content: "x", choices: [{ index: 0, delta: { content } }], usage: null });
+  const lines = [around("\u0000probe"), around("\u0000probe").replace('"x"', '"y"'), around("z")];
+  expect(read(lines, false)).toEqual(read(lines, true));
+});
+
 test("what stands in the place of the text and is none is parsed, and fails where it is broken", () => {
   const around = (content: string) => `{"choices":[{"index":0,"delta":{"content":${content}}}]}`;
   const lines = [around('"a"'), around('"b"'), around('"c","content":"d"'), around('"e" "f"')];

@@ -44,7 +44,8 @@ export function createTextTemplate(plainText: (chunk: object) => string | null):
       }
     },
     learn(data, chunk) {
-      if (misses >= MISSES_MAX || plainText(chunk) === null) return;
+      const said = misses < MISSES_MAX ? plainText(chunk) : null;
+      if (said === null || said === PROBE) return;
       misses++;
       const from = data.indexOf(KEY) + KEY.length;
       const to = endOfString(data, from);

@@ -33,7 +33,11 @@ export function verdict(what: string, value: number, relation: ">=" | "<=", goal
 }
 
 const format = (value: number): string =>
-  Math.abs(value) >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(2);
+  Number.isNaN(value)
+    ? "–"
+    : Math.abs(value) >= 100
+      ? Math.round(value).toLocaleString("en")
+      : value.toFixed(2);
 
 /** Rounded for a JSON line. */
 export const rounded = (value: number): number => Math.round(value * 1000) / 1000;

@@ -1,64 +1,69 @@
 /**
- * What our gateway adds to an engine, beside a bare relay and the engine itself; and requests a second beside
- * @portkey-ai/gateway. Everything in one run, in turn, each program in its own process. Ours authenticates, holds,
- * relays over the agent's socket and settles on a durable PostgreSQL; the others do no accounting.
+ * What our gateway adds to an engine and how many requests a second it serves, beside a bare node:http relay, nginx,
+ * @portkey-ai/gateway and LiteLLM's proxy. Everything in one run, in turn, each program in a process of its own. Ours
+ * authenticates, holds, relays over the agent's socket and settles on a durable PostgreSQL; the others do no accounting.
+ * `--rates` and `--delays` measure one half; `--profile` only shows where our own time goes.
  */
-import { execFileSync } from "node:child_process";
-import { existsSync } from "node:fs";
-import { cpus } from "node:os";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { answers, type Child, startChild } from "./lib/child.ts";
-import { startBenchHub } from "./lib/hub.ts";
+import { type BenchHub, startBenchHub } from "./lib/hub.ts";
 import { requestsPerSecond, type Target, timeStreams } from "./lib/load.ts";
-import { median, printTable, quantile, rounded } from "./lib/statistics.ts";
+import { type Peer, startPeers } from "./lib/peers.ts";
+import { cpuMs, descendants } from "./lib/process.ts";
+import { printProfiles, profileArguments } from "./lib/profile.ts";
+import { median, printTable, quantile, rounded, verdict } from "./lib/statistics.ts";
 
 const ROUNDS = 5;
-/**
- * How streams come: alone; begun evenly over the length of one, so that each starts while all the others run; and all
- * in one instant, where each also waits for those before it.
- */
+/** How streams come: alone, or begun evenly, so that each starts while all the others run. */
 const ARRIVALS = [
-  { name: "1", streams: 1, overMs: 0, times: 3 },
-  { name: "50", streams: 50, overMs: 64 * 20, times: 1 },
-  { name: "50_at_once", streams: 50, overMs: 0, times: 1 },
+  { streams: 1, model: "bench-64x20", overMs: 0, times: 2, name: "1, engine's first token at once" },
+  { streams: 1, model: "bench-64x20after20", overMs: 0, times: 2, name: "1, after 20 ms" },
+  { streams: 50, model: "bench-64x20", overMs: 64 * 20, times: 1, name: "50" },
+  { streams: 200, model: "bench-64x20", overMs: 64 * 20, times: 1, name: "200" },
+  { streams: 1000, model: "bench-24x100", overMs: 24 * 100, times: 1, name: "1,000" },
 ];
-const RATE = { concurrency: 64, durationMs: 2_000, rounds: 5 };
-const PEERS = fileURLToPath(new URL("./peers/", import.meta.url));
-const PORTKEY = `${PEERS}node_modules/@portkey-ai/gateway/build/start-server.js`;
+/** Streams at once beyond which a peer is not asked: LiteLLM spends more than a core on 50. */
+const STREAMS_MAX: Record<string, number> = { litellm: 50 };
+const RATE = { concurrency: 64, durationMs: 2_000, warmUpMs: 1_500 };
+const PROFILED_MS = 8_000;
 
-export async function run({ json }: { json: boolean }): Promise<void> {
+type Figures = Record<string, number | string>;
+/** One that is measured, and what it has used of the CPU so far. */
+type Measured = Target & { cpuMs(): number };
+
+export async function run({ json, args }: { json: boolean; args: string[] }): Promise<void> {
+  if (args.includes("--profile")) return profile();
   const children: Child[] = [];
-  const here = (file: string) => fileURLToPath(new URL(`./lib/${file}`, import.meta.url));
-  const engine = await startChild([here("engine.ts")], { ready: answers("/v1/models") });
+  const engine = await startEngine();
   children.push(engine);
   const relay = await startChild([here("relay.ts")], {
     env: { UPSTREAM_PORT: String(engine.port) },
     ready: answers("/v1/models"),
   });
   children.push(relay);
-  const portkey = await startPortkey();
-  if (portkey) children.push(portkey);
+  const peers = await startPeers(engine.port);
+  children.push(...peers.map(({ child }) => child));
   const hub = await startBenchHub();
   try {
     await hub.joinAgent(["--engine", `http://127.0.0.1:${engine.port}`, "--slots", "1000"]);
-    const direct: Target = { name: "engine", port: engine.port, headers: {} };
-    const bare: Target = { name: "bare relay", port: relay.port, headers: {} };
-    const ours: Target = { name: "ours", port: hub.port, headers: { authorization: `Bearer ${hub.key}` } };
-    const figures = { machine: `${cpus().length} × ${cpus()[0]?.model}`, node: process.version };
-    if (portkey) {
-      const peer: Target = {
-        name: "portkey",
-        port: portkey.port,
-        headers: {
-          authorization: "Bearer x",
-          "x-portkey-provider": "openai",
-          "x-portkey-custom-host": `http://127.0.0.1:${engine.port}/v1`,
-        },
-      };
-      Object.assign(figures, await compareRates([bare, ours, peer]));
-    } else console.log("@portkey-ai/gateway could not be installed: no comparison with it.");
+    const targets: Measured[] = [
+      { name: "bare relay", port: relay.port, headers: {}, cpuMs: () => cpuMs(relay.pid) },
+      ...peers.map(measured),
+      { ...targetOf(hub), cpuMs: () => sum(Object.values(hub.cpu())) },
+    ];
+    const figures: Figures = {
+      machine: `${cpus().length} × ${cpus()[0]?.model}`,
+      node: process.version,
+      peers: peers.map(({ target, version }) => `${target.name} ${version}`).join(", "),
+    };
+    console.log(`${figures.machine}, Node ${figures.node}, ${figures.peers}\n`);
+    if (!args.includes("--delays")) await compareRates(targets, hub, figures);
     // After the rates, so that every program under measure has been compiled by use: a hub at work is warm.
-    Object.assign(figures, await compareDelays([direct, bare, ours]));
+    const direct: Measured = { name: "engine", port: engine.port, headers: {}, cpuMs: () => 0 };
+    if (!args.includes("--rates")) await compareDelays([direct, ...targets], figures);
     if (json) console.log(JSON.stringify(figures));
   } finally {
     await hub.stop();
@@ -66,102 +71,163 @@ export async function run({ json }: { json: boolean }): Promise<void> {
   }
 }
 
-async function compareDelays(targets: Target[]): Promise<Record<string, number>> {
-  const figures: Record<string, number> = {};
-  console.log("\nAdded delay, 64 deltas at 20 ms (milliseconds)\n");
-  const rows: (string | number)[][] = [];
-  for (const { name: arrival, streams, overMs, times: tries } of ARRIVALS) {
-    const ttft = new Map<string, number[]>();
-    const gaps = new Map<string, number[]>();
-    for (let round = 0; round <= ROUNDS; round++) {
-      for (const target of targets) {
-        for (let i = 0; i < tries; i++) {
-          const timings = await timeStreams(target, "bench-64x20", streams, overMs);
-          if (round === 0) continue; // warm-up
-          ttft.set(target.name, [...(ttft.get(target.name) ?? []), ...timings.map(({ ttftMs }) => ttftMs)]);
-          gaps.set(target.name, [
-            ...(gaps.get(target.name) ?? []),
-            ...timings.flatMap(({ gapsMs }) => gapsMs),
-          ]);
-        }
-      }
-    }
-    const base = { ttft: median(ttft.get("engine")!), gap: quantile(gaps.get("engine")!, 0.99) };
-    for (const { name } of targets) {
-      const [times, between] = [ttft.get(name)!, gaps.get(name)!];
-      rows.push([
-        `${name}, ${arrival.replaceAll("_", " ")}`,
-        median(times),
-        quantile(times, 0.99),
-        median(times) - base.ttft,
-        median(between),
-        quantile(between, 0.99),
-        quantile(between, 0.99) - base.gap,
-      ]);
-    }
-    figures[`added_ttft_p50_ms_${arrival}`] = rounded(median(ttft.get("ours")!) - base.ttft);
-    figures[`added_ttft_p50_ms_beyond_relay_${arrival}`] = rounded(
-      median(ttft.get("ours")!) - median(ttft.get("bare relay")!),
-    );
-    figures[`added_gap_p99_ms_${arrival}`] = rounded(quantile(gaps.get("ours")!, 0.99) - base.gap);
-    figures[`added_gap_p99_ms_beyond_relay_${arrival}`] = rounded(
-      quantile(gaps.get("ours")!, 0.99) - quantile(gaps.get("bare relay")!, 0.99),
-    );
-  }
-  printTable(["through, streams", "TTFT p50", "p99", "added p50", "gap p50", "p99", "added p99"], rows);
-  console.log(
-    `\nadded TTFT p50 beyond the bare relay: ${figures.added_ttft_p50_ms_beyond_relay_1} ms alone, ${figures.added_ttft_p50_ms_beyond_relay_50} ms among 50, ${figures.added_ttft_p50_ms_beyond_relay_50_at_once} ms for 50 in one instant (goal ≤ 1.5)`,
-  );
-  return figures;
+const here = (file: string): string => fileURLToPath(new URL(`./lib/${file}`, import.meta.url));
+const startEngine = (): Promise<Child> => startChild([here("engine.ts")], { ready: answers("/v1/models") });
+const targetOf = (hub: BenchHub): Target => ({
+  name: "ours",
+  port: hub.port,
+  headers: { authorization: `Bearer ${hub.key}` },
+});
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+
+function measured({ target, child }: Peer): Measured {
+  const processes = [child.pid, ...descendants(child.pid)];
+  return { ...target, cpuMs: () => sum(processes.map(cpuMs)) };
 }
 
-async function compareRates(targets: Target[]): Promise<Record<string, number>> {
-  const figures: Record<string, number> = {};
+interface Rate {
+  perS: number;
+  cpuUs: number;
+}
+
+async function compareRates(targets: Measured[], hub: BenchHub, figures: Figures): Promise<void> {
   console.log(`Requests a second, ${RATE.concurrency} at a time, engine without pace\n`);
   const rows: (string | number)[][] = [];
+  const parts = { hub: 0, agents: 0, database: 0 };
   for (const stream of [false, true]) {
-    const rates = new Map<string, number[]>(targets.map(({ name }) => [name, []]));
-    for (let round = 0; round <= RATE.rounds; round++) {
+    const rates = new Map<string, Rate[]>(targets.map(({ name }) => [name, []]));
+    for (let round = 0; round <= ROUNDS; round++) {
       for (const target of targets) {
-        const rate = await requestsPerSecond(target, "bench-64x0", {
-          stream,
-          concurrency: RATE.concurrency,
-          durationMs: round === 0 ? 1000 : RATE.durationMs,
-        });
-        if (round > 0) rates.get(target.name)!.push(rate);
+        const durationMs = round === 0 ? RATE.warmUpMs : RATE.durationMs;
+        const [before, ofParts] = [target.cpuMs(), hub.cpu()];
+        const startedAt = performance.now();
+        const perS = await requestsPerSecond(target, "bench-64x0", { ...RATE, stream, durationMs });
+        const requests = (perS * (performance.now() - startedAt)) / 1000;
+        if (round === 0) continue;
+        rates.get(target.name)!.push({ perS, cpuUs: ((target.cpuMs() - before) * 1000) / requests });
+        if (target.name !== "ours" || stream) continue;
+        const after = hub.cpu();
+        for (const part of ["hub", "agents", "database"] as const)
+          parts[part] += ((after[part] - ofParts[part]) * 1000) / requests / ROUNDS;
       }
     }
     const kind = stream ? "streaming" : "plain";
+    const ours = rates.get("ours")!;
+    const times = (name: string) => median(ours.map(({ perS }, i) => perS / rates.get(name)![i]!.perS));
     for (const { name } of targets) {
-      const rate = median(rates.get(name)!);
-      rows.push([`${name}, ${kind}`, rate, Math.min(...rates.get(name)!), Math.max(...rates.get(name)!)]);
-      figures[`${kind}_rps_${name.replaceAll(" ", "_")}`] = rounded(rate);
+      const all = rates.get(name)!.map(({ perS }) => perS);
+      rows.push([
+        `${name}, ${kind}`,
+        median(all),
+        Math.min(...all),
+        Math.max(...all),
+        // Pair by pair: neighbours in time see the same machine.
+        times(name),
+        median(rates.get(name)!.map(({ cpuUs }) => cpuUs)),
+      ]);
+      figures[`${kind}_rps_${name.replaceAll(" ", "_")}`] = rounded(median(all));
+      if (name !== "ours") figures[`${kind}_rps_vs_${name.replaceAll(" ", "_")}`] = rounded(times(name));
     }
-    // Pair by pair: neighbours in time see the same machine.
-    const ratio = median(rates.get("ours")!.map((rate, i) => rate / rates.get("portkey")![i]!));
-    figures[`${kind}_rps_vs_portkey`] = rounded(ratio);
-    figures[`${kind}_rps_vs_bare_relay`] = rounded(
-      median(rates.get("ours")!.map((rate, i) => rate / rates.get("bare relay")![i]!)),
-    );
   }
-  printTable(["through", "median", "min", "max"], rows);
+  printTable(["through", "median", "min", "max", "ours against it", "its CPU µs a request"], rows);
   console.log(
-    `\nours against portkey: plain ${figures.plain_rps_vs_portkey}, streaming ${figures.streaming_rps_vs_portkey} (goal ≥ 2)`,
+    `\nOf ours, plain: hub ${Math.round(parts.hub)} µs, agent ${Math.round(parts.agents)} µs, PostgreSQL ${Math.round(parts.database)} µs a request. Engine, load and all under measure share ${cpus().length} cores.\n`,
   );
-  return figures;
+  for (const kind of ["plain", "streaming"]) {
+    for (const [name, goal] of [
+      ["portkey", 3],
+      ["litellm", 10],
+      ["bare_relay", 0.6],
+    ] as const) {
+      const ratio = figures[`${kind}_rps_vs_${name}`];
+      if (typeof ratio === "number")
+        verdict(`${kind} requests a second against ${name.replace("_", " ")}`, ratio, ">=", goal);
+    }
+  }
 }
 
-async function startPortkey(): Promise<Child | null> {
-  if (!existsSync(PORTKEY)) {
-    console.log("installing the peers (once) …");
-    try {
-      execFileSync("npm", ["install", "--no-audit", "--no-fund", "--loglevel=error"], {
-        cwd: PEERS,
-        stdio: "inherit",
-      });
-    } catch {
-      return null;
+interface Stream {
+  ttftMs: number[];
+  gapsMs: number[];
+}
+
+async function compareDelays(targets: Measured[], figures: Figures): Promise<void> {
+  console.log("\nAdded delay, engine at its pace (milliseconds)\n");
+  for (const { streams, model, overMs, times, name: arrival } of ARRIVALS) {
+    const rows: (string | number)[][] = [];
+    const asked = targets.filter(({ name }) => streams <= (STREAMS_MAX[name] ?? streams));
+    const timed = new Map<string, Stream & { cpuUs: number[] }>(
+      asked.map(({ name }) => [name, { ttftMs: [], gapsMs: [], cpuUs: [] }]),
+    );
+    for (let round = 0; round <= ROUNDS; round++) {
+      for (const target of asked) {
+        for (let i = 0; i < times; i++) {
+          const before = target.cpuMs();
+          const timings = await timeStreams(target, model, streams, overMs);
+          if (round === 0) continue; // warm-up
+          const { ttftMs, gapsMs, cpuUs } = timed.get(target.name)!;
+          for (const timing of timings) {
+            ttftMs.push(timing.ttftMs);
+            gapsMs.push(...timing.gapsMs);
+          }
+          const tokens = sum(timings.map((timing) => timing.gapsMs.length + 1));
+          cpuUs.push(((target.cpuMs() - before) * 1000) / tokens);
+        }
+      }
     }
+    const base = timed.get("engine")!;
+    const added = (name: string) => median(timed.get(name)!.ttftMs) - median(base.ttftMs);
+    for (const { name } of asked) {
+      const { ttftMs, gapsMs, cpuUs } = timed.get(name)!;
+      rows.push([
+        `${name}, ${arrival}`,
+        median(ttftMs),
+        quantile(ttftMs, 0.99),
+        added(name),
+        quantile(gapsMs, 0.99),
+        quantile(gapsMs, 0.99) - quantile(base.gapsMs, 0.99),
+        name === "engine" ? "" : median(cpuUs),
+      ]);
+      const key = `${name.replaceAll(" ", "_")}_${arrival.replaceAll(/[^0-9a-z]+/g, "_")}`;
+      figures[`added_ttft_p50_ms_${key}`] = rounded(added(name));
+      figures[`added_gap_p99_ms_${key}`] = rounded(quantile(gapsMs, 0.99) - quantile(base.gapsMs, 0.99));
+    }
+    printTable(
+      ["through, streams", "TTFT p50", "p99", "added p50", "gap p99", "added p99", "its CPU µs a token"],
+      rows,
+    );
+    console.log("");
+    if (streams > 1) continue;
+    verdict(`added TTFT p50 ms, ${arrival}`, added("ours"), "<=", 0.5);
+    console.log(`  of which a bare relay adds ${added("bare relay").toFixed(2)}`);
+    if (timed.has("portkey"))
+      verdict(
+        "Portkey's added TTFT against ours",
+        added("portkey") / Math.max(0.01, added("ours")),
+        ">=",
+        20,
+      );
+    console.log("");
   }
-  return startChild([PORTKEY, "--port={port}", "--headless"], { ready: answers("/"), quiet: true });
+}
+
+/** Where hub and agent spend their time under the load of `--rates`. */
+async function profile(): Promise<void> {
+  const engine = await startEngine();
+  for (const stream of [false, true]) {
+    const directory = mkdtempSync(join(tmpdir(), "gfe-bench-profile-"));
+    const [ofHub, ofAgent] = [join(directory, "hub"), join(directory, "agent")];
+    for (const each of [ofHub, ofAgent]) mkdirSync(each);
+    const hub = await startBenchHub({
+      hubArguments: profileArguments(ofHub),
+      agentArguments: profileArguments(ofAgent),
+    });
+    await hub.joinAgent(["--engine", `http://127.0.0.1:${engine.port}`, "--slots", "1000"]);
+    await requestsPerSecond(targetOf(hub), "bench-64x0", { ...RATE, stream, durationMs: PROFILED_MS });
+    await hub.stop();
+    console.log(`\n## ${stream ? "Streaming" : "Plain"}`);
+    for (const each of [ofHub, ofAgent]) printProfiles(each);
+    rmSync(directory, { recursive: true, force: true });
+  }
+  await engine.stop();
 }

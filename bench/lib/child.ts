@@ -12,7 +12,7 @@ const START_TIMEOUT_MS = 60_000;
 /** For a look inside: BENCH_NODE_ARGS="--cpu-prof --cpu-prof-dir=/tmp/profiles". */
 export const nodeArguments: readonly string[] = process.env.BENCH_NODE_ARGS?.split(" ") ?? [];
 
-/** Starts `node args…` and resolves once `ready` answers at its port. */
+/** Starts `node args…`, or another program, and resolves once `ready` answers at its port. */
 export async function startChild(
   args: string[],
   options: {
@@ -20,13 +20,14 @@ export async function startChild(
     env?: Record<string, string>;
     ready: (port: number) => Promise<boolean>;
     quiet?: boolean;
+    program?: string;
   },
 ): Promise<Child> {
   const port = options.port ?? (await freePort());
   const env = { ...process.env, PORT: String(port), ...options.env };
   const child = spawn(
-    process.execPath,
-    [...nodeArguments, ...args].map((arg) => arg.replace("{port}", String(port))),
+    options.program ?? process.execPath,
+    [...(options.program ? [] : nodeArguments), ...args].map((arg) => arg.replace("{port}", String(port))),
     { env, stdio: ["ignore", "ignore", options.quiet ? "ignore" : "inherit"] },
   );
   const deadline = Date.now() + START_TIMEOUT_MS;

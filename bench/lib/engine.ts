@@ -1,7 +1,7 @@
 /**
  * The scripted engine behind every gateway: OpenAI's API, a known number of deltas at a known pace. Deltas go by an
  * absolute schedule, so that a late one does not push the next. `pace_ms` and `deltas` come in the model's name
- * (`bench-64x20`), because gateways pass that on untouched.
+ * (`bench-64x20`; `bench-64x20after20` begins after as many milliseconds), because gateways pass that on untouched.
  */
 import { createServer, type ServerResponse } from "node:http";
 
@@ -10,7 +10,14 @@ const server = createServer((request, response) => {
   if (request.url === "/v1/models")
     return json(response, {
       object: "list",
-      data: ["bench-64x20", "bench-64x0", "bench-1x0"].map((id) => ({
+      data: [
+        "bench-64x20",
+        "bench-64x20after20",
+        "bench-24x100",
+        "bench-24x20",
+        "bench-64x0",
+        "bench-1x0",
+      ].map((id) => ({
         id,
         object: "model",
         owned_by: "bench",
@@ -25,13 +32,12 @@ const server = createServer((request, response) => {
       stream?: boolean;
       stream_options?: { include_usage?: boolean };
     };
-    const [, deltas = "64", pace = "0"] = /-(\d+)x(\d+)$/.exec(body.model) ?? [];
+    const [, deltas = "64", pace = "0", after = "0"] = /-(\d+)x(\d+)(?:after(\d+))?$/.exec(body.model) ?? [];
     if (body.stream)
       void stream(
         response,
         body.model,
-        Number(deltas),
-        Number(pace),
+        { deltas: Number(deltas), paceMs: Number(pace), afterMs: Number(after) },
         body.stream_options?.include_usage === true,
       );
     else json(response, whole(body.model, Number(deltas)));
@@ -41,13 +47,12 @@ const server = createServer((request, response) => {
 async function stream(
   response: ServerResponse,
   model: string,
-  deltas: number,
-  paceMs: number,
+  { deltas, paceMs, afterMs }: { deltas: number; paceMs: number; afterMs: number },
   usage: boolean,
 ): Promise<void> {
   response.writeHead(200, { "content-type": "text/event-stream" });
   const head = `data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1,"model":"${model}","choices":[{"index":0,"delta":`;
-  const startedAt = performance.now();
+  const startedAt = performance.now() + afterMs;
   let gone = false;
   response.on("close", () => {
     gone = true;

@@ -6,32 +6,53 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { answers, type Child, nodeArguments, startChild } from "./child.ts";
+import { cpuMs, descendants } from "./process.ts";
 
 const MAIN = fileURLToPath(new URL("../../packages/cli/src/main.ts", import.meta.url));
 
+/** Fewer than an account may have. */
+const TOKENS_PER_ACCOUNT = 20;
+
 export interface BenchAgent {
   nodeId: string;
+  pid: number;
   /** As a machine that loses its power. */
   kill(): void;
 }
 
 export interface BenchHub {
   port: number;
+  pid: number;
   url: string;
   /** The consumer's key. */
   key: string;
+  newAgentToken(): Promise<string>;
+  /** Whose nodes a bench may start by itself. */
+  agentToken: string;
   /** What the operator's session may ask. */
   operatorCookie: string;
   /** Joins a node; resolves when its models are on offer. */
   joinAgent(args: string[]): Promise<BenchAgent>;
+  /** Milliseconds of CPU that the parts have used since they began. */
+  cpu(): { hub: number; agents: number; database: number };
   stop(): Promise<void>;
 }
 
-export async function startBenchHub(): Promise<BenchHub> {
+export interface BenchHubOptions {
+  /** Settings beside the bench's own. */
+  env?: Record<string, string>;
+  /** A hub on the same database, whose accounts are these as well. */
+  sharing?: BenchHub;
+  /** For node, before the program: of the hub, of the agents. */
+  hubArguments?: string[];
+  agentArguments?: string[];
+}
+
+export async function startBenchHub(options: BenchHubOptions = {}): Promise<BenchHub> {
   const dataDir = mkdtempSync(join(tmpdir(), "gfe-bench-"));
   chmodSync(dataDir, 0o711);
   const { DATABASE_URL: _unused, ...env } = process.env as Record<string, string>;
-  const hub: Child = await startChild([MAIN, "hub", "--no-build"], {
+  const hub: Child = await startChild([...(options.hubArguments ?? []), MAIN, "hub", "--no-build"], {
     env: {
       ...env,
       GFE_DATA_DIR: join(dataDir, "hub"),
@@ -42,40 +63,46 @@ export async function startBenchHub(): Promise<BenchHub> {
       GFE_RATE_REQUESTS_PER_MINUTE: "0",
       GFE_RATE_TOKENS_PER_MINUTE: "0",
       GFE_CANARY_INTERVAL: "0",
+      ...options.env,
     },
     ready: answers("/readyz"),
   });
   const url = `http://127.0.0.1:${hub.port}`;
-  const provider = await account(url, "provider");
-  const consumer = await account(url, "consumer");
-  const { secret: token } = (await post(url, provider, "/api/v1/agent-tokens", { label: "bench" })) as {
-    secret: string;
-  };
-  const { secret: key } = (await post(url, consumer, "/api/v1/keys", { label: "bench" })) as {
-    secret: string;
-  };
+  const accounts = options.sharing ?? (await createAccounts(url));
   const agents = new Set<ChildProcess>();
   let joined = 0;
   return {
     port: hub.port,
+    pid: hub.pid,
     url,
-    key,
-    operatorCookie: provider,
+    key: accounts.key,
+    newAgentToken: accounts.newAgentToken,
+    agentToken: accounts.agentToken,
+    operatorCookie: accounts.operatorCookie,
     async joinAgent(args) {
       const child = spawn(
         process.execPath,
         [
           ...nodeArguments,
+          ...(options.agentArguments ?? []),
           ...[MAIN, "up", "--hub", url, "--no-detect", "--json"],
           ...["--config-dir", join(dataDir, `agent-${joined++}`)],
           ...args,
         ],
-        { env: { ...env, GFE_AGENT_TOKEN: token }, stdio: ["ignore", "pipe", "inherit"] },
+        { env: { ...env, GFE_AGENT_TOKEN: accounts.agentToken }, stdio: ["ignore", "pipe", "inherit"] },
       );
       agents.add(child);
       child.once("exit", () => agents.delete(child));
       const nodeId = await joinedAs(child);
-      return { nodeId, kill: () => child.kill("SIGKILL") };
+      return { nodeId, pid: child.pid!, kill: () => child.kill("SIGKILL") };
+    },
+    cpu() {
+      const sum = (pids: number[]) => pids.reduce((total, pid) => total + cpuMs(pid), 0);
+      return {
+        hub: cpuMs(hub.pid),
+        agents: sum([...agents].map(({ pid }) => pid!)),
+        database: sum(descendants(hub.pid)),
+      };
     },
     async stop() {
       await Promise.all([...agents].map(ended));
@@ -83,6 +110,27 @@ export async function startBenchHub(): Promise<BenchHub> {
       rmSync(dataDir, { recursive: true, force: true });
     },
   };
+}
+
+type Accounts = Pick<BenchHub, "key" | "agentToken" | "newAgentToken" | "operatorCookie">;
+
+async function createAccounts(url: string): Promise<Accounts> {
+  const provider = await account(url, "provider");
+  const consumer = await account(url, "consumer");
+  const tokenOf = async (cookie: string) =>
+    ((await post(url, cookie, "/api/v1/agent-tokens", { label: "bench" })) as { secret: string }).secret;
+  const token = await tokenOf(provider);
+  let providers = 0;
+  let other = { cookie: provider, tokens: TOKENS_PER_ACCOUNT };
+  const newAgentToken = async () => {
+    if (other.tokens++ >= TOKENS_PER_ACCOUNT)
+      other = { cookie: await account(url, `provider-${++providers}`), tokens: 1 };
+    return tokenOf(other.cookie);
+  };
+  const { secret: key } = (await post(url, consumer, "/api/v1/keys", { label: "bench" })) as {
+    secret: string;
+  };
+  return { key, agentToken: token, newAgentToken, operatorCookie: provider };
 }
 
 /** The id that an agent tells once its models are on offer. Its later events are read and dropped. */

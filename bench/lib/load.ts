@@ -15,16 +15,22 @@ export interface StreamTiming {
   totalMs: number;
 }
 
-export const DELTAS = 64;
+const DELTAS = 64;
 const MESSAGES = [{ role: "user", content: "Say token sixty-four times, please." }];
-const agents = new Map<number, Agent>();
+/** Servers close what idles, some after 5 s: a connection that lies so long is not used again. */
+const IDLE_MS_MAX = 2_500;
+const agents = new Map<number, { agent: Agent; usedAtMs: number }>();
 
 function agentOf(port: number): Agent {
-  let agent = agents.get(port);
-  if (!agent) {
-    agent = new Agent({ keepAlive: true, maxSockets: 2000 });
-    agents.set(port, agent);
+  const known = agents.get(port);
+  const now = performance.now();
+  if (known && now - known.usedAtMs <= IDLE_MS_MAX) {
+    known.usedAtMs = now;
+    return known.agent;
   }
+  if (known && Object.keys(known.agent.sockets).length === 0) known.agent.destroy();
+  const agent = new Agent({ keepAlive: true, maxSockets: 2000 });
+  agents.set(port, { agent, usedAtMs: now });
   return agent;
 }
 
@@ -58,7 +64,8 @@ function post(
 /** One stream to its end. Throws where deltas are missing. */
 export function timeStream(target: Target, model: string): Promise<StreamTiming> {
   return new Promise((resolve, reject) => {
-    const body = { model, messages: MESSAGES, max_tokens: DELTAS, stream: true };
+    const deltas = Number(/-(\d+)x/.exec(model)?.[1] ?? DELTAS);
+    const body = { model, messages: MESSAGES, max_tokens: deltas, stream: true };
     const startedAt = performance.now();
     const arrivals: number[] = [];
     let tail = "";
@@ -79,10 +86,10 @@ export function timeStream(target: Target, model: string): Promise<StreamTiming>
         tail = text.slice(Math.max(last, text.length - 40));
       });
       response.on("end", () => {
-        if (response.statusCode !== 200 || arrivals.length !== DELTAS || !ended) {
+        if (response.statusCode !== 200 || arrivals.length !== deltas || !ended) {
           return reject(
             new Error(
-              `${target.name}: status ${response.statusCode}, ${arrivals.length} of ${DELTAS} deltas, ${ended ? "ended" : "cut"} ${tail}`,
+              `${target.name}: status ${response.statusCode}, ${arrivals.length} of ${deltas} deltas, ${ended ? "ended" : "cut"} ${tail}`,
             ),
           );
         }

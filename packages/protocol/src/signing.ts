@@ -24,6 +24,14 @@ export interface Signer {
 
 const encoder = new TextEncoder();
 
+interface NativeBuffer {
+  from(bytes: ArrayBufferLike, offset: number, length: number): { toString(encoding: "base64url"): string };
+  from(text: string, encoding: "base64url"): Uint8Array<ArrayBuffer>;
+}
+
+/** Node's own coding of base64url, many times as fast as one letter at a time. */
+const buffer = (globalThis as { Buffer?: NativeBuffer }).Buffer;
+
 interface NativeKey {
   readonly asymmetricKeyType?: string;
 }
@@ -66,13 +74,21 @@ function canonicalText(value: Signable): string {
 }
 
 export function toBase64Url(bytes: Uint8Array): string {
+  if (buffer) return buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64url");
   let binary = "";
   for (const byte of bytes) binary += String.fromCharCode(byte);
   return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 
+const BASE64URL = /^[A-Za-z0-9_-]*$/;
+/** Of whole bytes without padding: 1 is left over of none. */
+const CANONICAL_LENGTH: ReadonlySet<number> = new Set([0, 2, 3]);
+
 /** Throws on anything that is not base64url. */
 export function fromBase64Url(text: string): Uint8Array<ArrayBuffer> {
+  // What Node's leniency would pass over is left to the strict one, which says what it thinks of it.
+  if (buffer && CANONICAL_LENGTH.has(text.length % 4) && BASE64URL.test(text))
+    return new Uint8Array(buffer.from(text, "base64url"));
   const binary = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
   return Uint8Array.from(binary, (char) => char.charCodeAt(0));
 }

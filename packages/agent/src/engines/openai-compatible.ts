@@ -107,14 +107,14 @@ const embeddingsSchema = z.object({
 function bodyOf(kind: OpenAiKind, attempt: EngineAttempt, model: ListedModel): Record<string, unknown> {
   const { repeat_penalty: repeatPenalty, reasoning_effort: effort, ...body } = attempt.body;
   const { prefix } = attempt;
-  const choice = namedTool.safeParse(body);
+  const tool = typeof body.tool_choice === "object" ? namedTool.safeParse(body).data : undefined;
   const penalty = kind === "vllm" ? "repetition_penalty" : "repeat_penalty";
   return {
     ...body,
     ...(prefix ? continued(attempt.kind, body, prefix) : {}),
     ...(repeatPenalty === undefined ? {} : { [penalty]: repeatPenalty }),
     ...(effort === undefined ? {} : effortOf(kind, effort)),
-    ...(choice.success && kind !== "vllm" ? onlyTool(choice.data) : {}),
+    ...(tool && kind !== "vllm" ? onlyTool(tool) : {}),
     model: model.id,
     ...(attempt.whole ? {} : { stream: true, stream_options: { include_usage: true } }),
   };

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { parseJson } from "../body.ts";
 import { type EngineOutcome, type EngineSink, type EngineUsage, failed } from "./engine.ts";
 import { errorText, refusal } from "./engine-http.ts";
+import { createTextTemplate } from "./text-template.ts";
 
 const CHOICES_MAX = 128;
 
@@ -41,13 +42,20 @@ interface Chunk {
 /** Reads one answer, line by line; gives its outcome at `[DONE]`. */
 export function createSseReader(sink: EngineSink): (line: string) => EngineOutcome | null {
   const answer = createAnswer(sink);
+  const template = createTextTemplate(plainText);
   return (line) => {
     if (!line.startsWith("data:")) return null; // comments, `event:`, `id:`
     const data = line.slice(line.charCodeAt(5) === 32 ? 6 : 5);
     if (data === "[DONE]") return answer.end();
+    const text = template.textOf(data);
+    if (text !== null) {
+      if (text !== "") sink.text(text);
+      return null;
+    }
     const chunk = parseJson(data);
     if (typeof chunk !== "object" || chunk === null)
       return failed("engine_error", "the engine sent a chunk that is not JSON");
+    template.learn(data, chunk);
     return answer.take(chunk);
   };
 }
@@ -105,6 +113,17 @@ function createAnswer(sink: EngineSink) {
       return { type: "done", finish: Array.from(finish, (reason) => reason ?? "stop"), usage };
     },
   };
+}
+
+/** The text of a chunk that says nothing else; null of any other. */
+function plainText(chunk: object): string | null {
+  const { choices, usage, error } = chunk as Chunk;
+  if (!Array.isArray(choices) || choices.length !== 1 || usage || (error ?? null) !== null) return null;
+  const { index, delta, message, text, logprobs, finish_reason: finish } = (choices[0] ?? {}) as Choice;
+  if (index !== 0 || !delta || message || text !== undefined || logprobs || typeof finish === "string")
+    return null;
+  if (delta.tool_calls || textOf(delta.reasoning_content ?? delta.reasoning) !== "") return null;
+  return typeof delta.content === "string" ? delta.content : null;
 }
 
 const textOf = (value: unknown): string => (typeof value === "string" ? value : "");

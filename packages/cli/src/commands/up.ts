@@ -18,6 +18,7 @@ import { type DataPolicy, dataPolicySchema, type PriceWire, regionSchema } from 
 import { parseTracingSettings, startTracing, type Tracing } from "@gfe/tracing";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { Failure, reporting } from "../failure.ts";
+import { createLines } from "../lines.ts";
 import { onStopSignals } from "../signals.ts";
 
 interface UpOptions {
@@ -94,9 +95,8 @@ async function up(options: UpOptions): Promise<void> {
     log: { info() {}, warn: (_fields, message) => console.error(`warning: ${message}`) },
     ...(options.configDir ? { configDir: options.configDir, stateDir: options.configDir } : {}),
   });
-  const tell = options.json
-    ? (event: object) => console.log(JSON.stringify(event))
-    : (event: object) => print(event as AgentEvent);
+  const say = createLines((text) => process.stdout.write(text));
+  const tell = (event: AgentEvent) => (options.json ? say(JSON.stringify(event)) : print(event, say));
   const tracing = await traced();
   const token = await agentToken(host, options);
   const stopping = new AbortController();
@@ -192,39 +192,39 @@ async function agentToken(host: Host, options: UpOptions): Promise<string> {
   }
 }
 
-function print(event: AgentEvent): void {
+function print(event: AgentEvent, say: (line: string) => void): void {
   switch (event.type) {
     case "engines":
       if (event.engines.length === 0)
-        console.log(
+        say(
           "No engine was found: start Ollama or another one, or give --model-path FILE.gguf. Looking again now and then.",
         );
       for (const { kind, label, models, error } of event.engines)
-        console.log(`${error ? "✗" : "✓"} ${kind} at ${label}: ${error ?? `${models} model(s)`}`);
+        say(`${error ? "✗" : "✓"} ${kind} at ${label}: ${error ?? `${models} model(s)`}`);
       return;
     case "offers":
-      console.log(
+      say(
         `Offering ${event.models.map(({ model, slots, aliases }) => `${[model, ...(aliases ?? [])].join(" = ")} × ${slots}`).join(", ") || "nothing yet"}`,
       );
       return;
     case "joined":
-      return console.log(`Joined as ${event.nodeId}. Waiting for work.`);
+      return say(`Joined as ${event.nodeId}. Waiting for work.`);
     case "attempt.started":
       return; // told when it ends
     case "attempt.ended":
-      return console.log(
+      return say(
         `${event.failure ? `✗ ${event.failure}` : "✓"} ${event.model}: ${event.inputTokens} + ${event.outputTokens} tokens in ${(event.durationMs / 1000).toFixed(1)} s`,
       );
     case "disconnected":
-      return console.log(`Disconnected: ${event.reason}`);
+      return say(`Disconnected: ${event.reason}`);
     case "moved":
-      return console.log("The hub restarts: its connection was closed, another one takes its place.");
+      return say("The hub restarts: its connection was closed, another one takes its place.");
     case "waiting":
-      return console.log(`Trying again in ${(event.delayMs / 1000).toFixed(1)} s (${event.reason})`);
+      return say(`Trying again in ${(event.delayMs / 1000).toFixed(1)} s (${event.reason})`);
     case "refused":
-      return console.log(`The hub refused a frame: ${event.message}`);
+      return say(`The hub refused a frame: ${event.message}`);
     case "draining":
-      return console.log(
+      return say(
         event.running === 0
           ? "Leaving."
           : `Letting ${event.running} answer(s) end; Ctrl-C again stops at once.`,

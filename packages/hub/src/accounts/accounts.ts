@@ -31,7 +31,9 @@ export interface User {
 
 /** What the hub needs of a request to know its caller. */
 export interface Caller {
-  headers: Headers;
+  header(name: "authorization" | "cookie" | "x-api-key"): string | undefined;
+  /** As the web has them, for better-auth; made when asked for: a call with a key never does. */
+  readonly headers: Headers;
   method: string;
 }
 
@@ -131,10 +133,10 @@ export function createAccounts(options: AccountsOptions): Accounts {
   }
 
   const authenticate: Accounts["authenticate"] = async (caller, scope) => {
-    const bearer = /^Bearer (\S+)$/i.exec(caller.headers.get("authorization") ?? "")?.[1];
-    const secret = caller.headers.get("x-api-key") ?? bearer;
+    const bearer = /^Bearer (\S+)$/i.exec(caller.header("authorization") ?? "")?.[1];
+    const secret = caller.header("x-api-key") ?? bearer;
     if (secret?.startsWith("gfe_")) return byKey(secret, scope);
-    if (secret === undefined && !caller.headers.has("cookie")) {
+    if (secret === undefined && caller.header("cookie") === undefined) {
       throw new GfeError(
         "invalid_api_key",
         "Send an API key as `Authorization: Bearer gfe_sk_…`, or sign in",

@@ -4,7 +4,16 @@ import { CLIENT_ADDRESS_HEADER } from "../accounts/auth.ts";
 
 /** The request as accounts/ looks at it. */
 export function callerOf(request: FastifyRequest): Caller {
-  return { headers: webHeaders(request), method: request.method };
+  return {
+    header(name) {
+      const value = request.headers[name];
+      return Array.isArray(value) ? value.join(", ") : value;
+    },
+    get headers() {
+      return webHeaders(request);
+    },
+    method: request.method,
+  };
 }
 
 /** The headers of a request, with the caller's address in one that no caller can set. */

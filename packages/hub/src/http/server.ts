@@ -83,7 +83,10 @@ export function createServer(options: ServerOptions): FastifyInstance {
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
 
-  app.addHook("onRequest", async (request, reply) => protect(request, reply));
+  app.addHook("onRequest", (request, reply, done) => {
+    protect(request, reply);
+    done();
+  });
 
   app.setErrorHandler(answerFault);
   rememberMethods(app);

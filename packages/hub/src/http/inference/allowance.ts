@@ -17,9 +17,9 @@ export const rateHeaders = (request: FastifyRequest): Record<string, string> =>
 
 /** Adds them to every answer of the scope that is not streamed. */
 export function sendRateHeaders(scope: FastifyInstance): void {
-  scope.addHook("onSend", async (request, reply, payload) => {
+  scope.addHook("onSend", (request, reply, payload, done) => {
     if (allowances.has(request)) reply.headers(rateHeaders(request));
-    return payload;
+    done(null, payload);
   });
 }
 

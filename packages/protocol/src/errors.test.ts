@@ -48,7 +48,9 @@ describe.each(codes)("%s", (code) => {
 
 test("only faults of rate and load have a status that SDKs retry by themselves", () => {
   const retried = codes.filter((code) => [409, 429, 503].includes(errorRegistry[code].status));
-  expect(retried.sort()).toEqual(["conflict", "no_slot", "overloaded", "rate_limited", "shutting_down"]);
+  expect(retried.sort()).toEqual([
+    ...["conflict", "model_away", "no_slot", "overloaded", "rate_limited", "shutting_down"],
+  ]);
 });
 
 test("what really happened is in no answer", () => {

@@ -304,7 +304,8 @@ describe("a hub that is killed", () => {
     const occupying = await ask("/v1/chat/completions", { stream: true });
     expect((await ask("/api/v1/jobs")).status).toBe(202);
     const submitted = async () => (await world.pool.query("SELECT state, job_id FROM deferred_jobs")).rows[0];
-    await until(async () => (await submitted()).state === "running", "it waits for the slot");
+    const metrics = async () => (await fetch(`${home.url}/metrics`)).text();
+    await until(async () => /^gfe_jobs_queued 1$/m.test(await metrics()), "it waits for the slot");
     process.kill(killed.pid, "SIGSTOP");
     const other = await RogueAgent.join({ hubUrl: world.hub.url, token: provider.agentToken });
     await until(async () => (await submitted()).state === "completed", "the other has run it", 30_000);

@@ -382,7 +382,7 @@ async function serve(
     registerOllama(scope, inference);
     registerBatchApi(scope, { payerOf: inferencePayer, pool, deferred });
     registerRest(scope, {
-      ...{ payerOf: inferencePayer, deferred, webhooks },
+      ...{ payerOf: inferencePayer, deferred, webhooks, nowMs },
       accounts,
       books,
       pool,

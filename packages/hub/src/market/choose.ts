@@ -19,6 +19,11 @@ import type { SortBy } from "./steering.ts";
 
 /** Costs below this part of the mean count as it: what is nearly free must not get everything. */
 const COST_FLOOR_SHARE = 0.1;
+/**
+ * A node of another hub counts as so much dearer: two hubs work for what it says, and it comes a hop later. Of two equal
+ * nodes the one at this hub gets five jobs of six; of many, those elsewhere keep most of what they would have.
+ */
+export const AWAY_COST = 1.5;
 /** Added to prices where their mean is taken: free offers do not make time worthless. */
 const PRICE_MICRO_MIN = 10;
 /** Of all jobs, so many go to newcomers where there are some … */
@@ -95,7 +100,9 @@ function weigh(wish: Wish, market: MarketState, random: () => number): number {
   const second = Math.max(SECOND_MICRO_MIN, (length / prices) * SECOND_SHARE);
   let sum = 0;
   for (let i = 0; i < length; i++) {
-    const cost = costOf(offers[i]!, wish, market, second) / reliabilityOf(offers[i]!, market, random);
+    const offer = offers[i]!;
+    const away = offer.node.hub === undefined ? 1 : AWAY_COST;
+    const cost = (away * costOf(offer, wish, market, second)) / reliabilityOf(offer, market, random);
     costs[i] = cost;
     sum += 1 / (cost + 1);
   }

@@ -340,6 +340,19 @@ test("a cheaper offer gets more, and no offer that is not much dearer gets nothi
   expect(counts.get("node1")).toBeGreaterThan(20);
 });
 
+test("a node of another hub gets a small part beside an equal one of this hub, and most where there are many", () => {
+  const shared = (awayCount: number) => {
+    const offers = Array.from({ length: awayCount + 1 }, (_, index) => {
+      const { node, offer } = offerOf({ perRequest: 1_000_000 }, index);
+      return { offer, node: index === 0 ? node : { ...node, hub: "another" } };
+    });
+    return counted(offers, wishOf(), market, 2000).get("node0")! / 2000;
+  };
+  expect(shared(1)).toBeGreaterThan(0.75);
+  expect(shared(1)).toBeLessThan(0.95);
+  expect(shared(9)).toBeLessThan(0.45);
+});
+
 test("a conversation goes back to the node that holds its cache, unless that is much dearer", () => {
   const offers = [0, 1, 2, 3].map((index) => offerOf({ perRequest: 1_000_000 }, index));
   const warm = { ...market, warm: { nodeId: "node2", tokens: 500 } };

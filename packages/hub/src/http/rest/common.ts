@@ -28,6 +28,7 @@ export interface RestDeps {
   deferred: Deferred;
   /** Whether webhooks may lead to addresses that are not public. */
   webhooks: { allowPrivate: boolean };
+  nowMs: () => number;
 }
 
 export const pageSchema = z.object({

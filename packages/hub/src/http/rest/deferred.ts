@@ -42,10 +42,11 @@ export function registerDeferred(instance: FastifyInstance, deps: RestDeps): voi
         webhook_url === undefined
           ? undefined
           : newWebhook(webhook_url, JOB_EVENTS, deps.webhooks.allowPrivate);
-      const job = await addDeferred(pool, {
+      const submitted = {
         ...{ payer, kind, model: checked.model, priority, body },
         ...(webhook ? { webhook } : {}),
-      });
+      };
+      const job = await addDeferred(pool, submitted, deps.nowMs());
       deferred.nudge();
       reply.status(202).header("location", `/api/v1/jobs/${job.id}`);
       return { job: await deferredWire(deps, job), ...(webhook ? { webhook_secret: webhook.secret } : {}) };

@@ -92,12 +92,28 @@ describe("refused, and the reputation stays as it was, is", () => {
     ["a stranger's", async () => [await ask(), { key: "gfe_sk_nonsense" }], 401, "API key"],
   ])("%s", async (_what, given, expected, words) => {
     const [id, who, body] = await given();
-    const before = (await reputation()).reasons.filter(({ reason }) => reason.startsWith("disputed_"));
+    const before = await standing();
     const answer = await dispute(id, body, who);
     expect([answer.status, JSON.stringify(answer.body)]).toEqual([expected, expect.stringContaining(words)]);
-    const after = (await reputation()).reasons.filter(({ reason }) => reason.startsWith("disputed_"));
-    expect(after).toEqual(before);
+    const after = await standing();
+    expect(after.disputes).toEqual(before.disputes);
+    expect([...after.weights.keys()]).toEqual([...before.weights.keys()]);
+    // Weights fade, and are told in tenths.
+    for (const [reason, weight] of after.weights)
+      expect(weight).toBeLessThanOrEqual(before.weights.get(reason)!);
   });
+
+  async function standing() {
+    const { reasons } = await reputation();
+    return {
+      disputes: (await call(hub, "GET /api/v1/disputes?role=provider", provider)).body,
+      weights: new Map(
+        reasons
+          .filter(({ reason }) => reason.startsWith("disputed_"))
+          .map(({ reason, weight }) => [reason, weight]),
+      ),
+    };
+  }
 
   async function twice(): Promise<string> {
     const id = await ask();

@@ -34,13 +34,17 @@ afterAll(async () => {
 
 const add = async (userId: string): Promise<string> =>
   (
-    await addDeferred(pool, {
-      payer: { userId, account: `user:${userId}` },
-      kind: "chat",
-      model: "m",
-      priority: "standard",
-      body: { model: "m" },
-    })
+    await addDeferred(
+      pool,
+      {
+        payer: { userId, account: `user:${userId}` },
+        kind: "chat",
+        model: "m",
+        priority: "standard",
+        body: { model: "m" },
+      },
+      Date.now(),
+    )
   ).id;
 const take = async (bounds: Partial<ClaimBounds> = {}) =>
   claim(pool, {

@@ -77,9 +77,9 @@ export interface NewDeferredJob {
   webhook?: { id: string; url: string; events: readonly string[]; secret: string };
 }
 
-/** Throws conflict where the account has too many waiting. */
-export async function addDeferred(pool: pg.Pool, job: NewDeferredJob): Promise<DeferredJob> {
-  const id = newId(ID_PREFIX);
+/** Throws conflict where the account has too many waiting. `nowMs`: by the clock of all jobs, whose ids are their order. */
+export async function addDeferred(pool: pg.Pool, job: NewDeferredJob, nowMs: number): Promise<DeferredJob> {
+  const id = newId(ID_PREFIX, nowMs);
   const { rows } = await pool.query(
     `WITH added AS (
        INSERT INTO deferred_jobs (id, user_id, payer, lane, kind, model, priority, body, expires_at)

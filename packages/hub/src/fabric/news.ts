@@ -4,11 +4,17 @@ import type { Peers } from "./peers.ts";
 
 /** Counts are gathered for so long. */
 export const COUNTS_EVERY_MS = 500;
+/** Changes of jobs for so long: a job's own changes are often one by then, and whoever looks on sees no difference. */
+const JOBS_EVERY_MS = 25;
+/** Jobs in one message. */
+const JOBS_MAX = 500;
 /** Owners of one job: its consumer and the providers of its parts. */
 const OWNERS_MAX = 16;
 
 const count = z.number().int().min(0);
-const jobSchema = z.object({ id: z.string(), owners: z.array(z.string()).max(OWNERS_MAX) });
+const jobsSchema = z.object({
+  jobs: z.array(z.tuple([z.string(), z.array(z.string()).max(OWNERS_MAX)])).max(JOBS_MAX),
+});
 const countsSchema = z.object({ started: count, completed: count, tokens: count });
 export type Counts = z.infer<typeof countsSchema>;
 
@@ -34,9 +40,17 @@ export function createNews(peers: Peers, { onJob, onCounts }: NewsListeners): Ne
     counts = { started: 0, completed: 0, tokens: 0 };
   }, COUNTS_EVERY_MS).unref();
 
-  peers.on("job", (_peer, message) => {
-    const told = jobSchema.safeParse(message).data;
-    if (told) onJob(told.id, told.owners);
+  const changed = new Map<string, readonly string[]>();
+  let gathering: NodeJS.Timeout | undefined;
+  function tellJobs(): void {
+    clearTimeout(gathering);
+    gathering = undefined;
+    if (changed.size > 0) peers.tell({ t: "jobs", jobs: [...changed] });
+    changed.clear();
+  }
+
+  peers.on("jobs", (_peer, message) => {
+    for (const [id, owners] of jobsSchema.safeParse(message).data?.jobs ?? []) onJob(id, owners);
   });
   peers.on("counts", (_peer, message) => {
     const told = countsSchema.safeParse(message).data;
@@ -44,7 +58,11 @@ export function createNews(peers: Peers, { onJob, onCounts }: NewsListeners): Ne
   });
 
   return {
-    jobChanged: (id, owners) => peers.tell({ t: "job", id, owners }),
+    jobChanged(id, owners) {
+      changed.set(id, owners);
+      if (changed.size >= JOBS_MAX) tellJobs();
+      else gathering ??= setTimeout(tellJobs, JOBS_EVERY_MS).unref();
+    },
     jobStarted() {
       counts.started++;
     },
@@ -52,6 +70,9 @@ export function createNews(peers: Peers, { onJob, onCounts }: NewsListeners): Ne
       if (completed) counts.completed++;
       counts.tokens += tokens;
     },
-    close: () => clearInterval(telling),
+    close() {
+      clearInterval(telling);
+      tellJobs();
+    },
   };
 }

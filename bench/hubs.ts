@@ -114,7 +114,14 @@ async function measure(
 function report(settings: Setting[], json: boolean): void {
   const of = ({ rounds }: Setting, part: keyof Round) => median(rounds.map((round) => round[part]));
   printTable(
-    [`${CONCURRENCY} streams at each`, "requests a second", "CPU µs a request: hubs", "agents", "PostgreSQL", "Redis"],
+    [
+      `${CONCURRENCY} streams at each`,
+      "requests a second",
+      "CPU µs a request: hubs",
+      "agents",
+      "PostgreSQL",
+      "Redis",
+    ],
     settings.map((setting) => [
       setting.name,
       ...(["perS", "hubs", "agents", "database", "redis"] as const).map((part) => of(setting, part)),

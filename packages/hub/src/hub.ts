@@ -56,12 +56,16 @@ import { createLink } from "./link/link.ts";
 import { createLive } from "./live/live.ts";
 import { explain } from "./market/explain.ts";
 import { createMatcher } from "./market/matcher.ts";
-import { createRegistry } from "./market/registry.ts";
+import { unmet } from "./market/needs.ts";
+import { createRegistry, type Offer } from "./market/registry.ts";
+import { createTurnout } from "./market/turnout.ts";
+import { flushTurnout, rollUpTurnout } from "./market/turnout-store.ts";
 import { createPriceBook } from "./prices/price-book.ts";
 import { createJobTracer } from "./tracing/job-trace.ts";
 import { traceRequests } from "./tracing/request-trace.ts";
 import { modelKey } from "./trust/attempt-facts.ts";
 import { startCanaries } from "./trust/canary.ts";
+import { createCanaryOnDemand } from "./trust/canary-on-demand.ts";
 import { createReputation, reputationGossip } from "./trust/reputation.ts";
 import { deleteOldReputation } from "./trust/reputation-store.ts";
 import { createDeliverer } from "./webhooks/deliver.ts";
@@ -71,6 +75,7 @@ const EXPIRY_INTERVAL_MS = 5_000;
 /** Between two looks at the books for /metrics. */
 const GLANCE_INTERVAL_MS = 5 * 60_000;
 const CLEAN_UP_S = 10 * 60;
+const TURNOUT_INTERVAL_MS = 30_000;
 /** How long a cancelled node has to send its receipt. */
 const RECEIPT_MS = 2_000;
 
@@ -237,11 +242,9 @@ async function serve(
   const dispatcher = fabric?.dispatcher ?? link;
   const billing = createBilling({ ledger, now: nowMs, random, log });
   const isOffered = (model: string) => registry.offers(model).length > 0;
-  const matcher = createMatcher({
-    random,
-    nowMs,
-    standingOf: ({ node, offer }) => reputation.standingOf(node.nodeId, modelKey(offer)),
-  });
+  const standingOf = ({ node, offer }: Offer) => reputation.standingOf(node.nodeId, modelKey(offer));
+  const turnout = createTurnout(random);
+  const matcher = createMatcher({ random, nowMs, standingOf, turnout });
   const bounds = { total: config.queueMax, perModel: config.queueModelMax };
   const queue = createSlotQueue({
     registry,
@@ -306,6 +309,10 @@ async function serve(
     intervalMs: config.canaryIntervalS * 1000,
     nowMs,
     random,
+  });
+  const askCanary = createCanaryOnDemand({
+    ...{ registry, dispatcher, nowMs, random },
+    unmet: (offer, wish) => unmet(offer, wish, standingOf(offer)),
   });
   /** What those of its owners see who look on here. */
   async function tellOwners(jobId: string, owners: readonly string[]): Promise<void> {
@@ -382,7 +389,7 @@ async function serve(
     registerOllama(scope, inference);
     registerBatchApi(scope, { payerOf: inferencePayer, pool, deferred });
     registerRest(scope, {
-      ...{ payerOf: inferencePayer, deferred, webhooks, nowMs },
+      ...{ payerOf: inferencePayer, deferred, webhooks, nowMs, askCanary, turnout },
       accounts,
       books,
       pool,
@@ -421,6 +428,7 @@ async function serve(
     () => expireHolds({ pool, ledger }, hubId, billing.keeps, nowMs()),
     log,
   );
+  const counting = every(TURNOUT_INTERVAL_MS, () => flushTurnout(pool, turnout), log);
   await fabric?.settled();
   await app.listen({ host: config.host, port });
   log.info({ url: localUrl }, "hub listening");
@@ -434,6 +442,7 @@ async function serve(
       { name: "old-deferred-jobs", everyS: CLEAN_UP_S, run: () => deleteExpiredDeferred(pool) },
       { name: "old-responses", everyS: CLEAN_UP_S, run: () => deleteExpiredResponses(pool) },
       { name: "old-reputation", everyS: CLEAN_UP_S, run: () => deleteOldReputation(pool) },
+      { name: "old-turnout", everyS: CLEAN_UP_S, run: () => rollUpTurnout(pool) },
     ],
   });
 
@@ -444,6 +453,7 @@ async function serve(
       draining = true;
       clearInterval(expiring);
       clearInterval(glancing);
+      clearInterval(counting);
       const stopping = deferred.stop();
       const atRest = background?.stop();
       stopCanaries();
@@ -460,6 +470,9 @@ async function serve(
       await fabric?.close();
       await reputation.close();
       await app.close();
+      await flushTurnout(pool, turnout).catch((error: unknown) =>
+        log.warn({ error: String(error) }, "the last counts of matching are lost"),
+      );
       await ledger.flush();
       await watch?.stop();
       await Promise.all([accounts.close(), prices.close()]);

@@ -11,4 +11,5 @@ export * from "./offer.ts";
 export * from "./prices.ts";
 export * from "./rest.ts";
 export * from "./signing.ts";
+export * from "./standing.ts";
 export * from "./usage.ts";

@@ -12,6 +12,7 @@ import { type AttemptMeasure, createMeasures, type Measures } from "./measures.t
 import { type Patience, patienceOf } from "./patience.ts";
 import type { Offer } from "./registry.ts";
 import { createTraffic } from "./traffic.ts";
+import type { Turnout } from "./turnout.ts";
 
 /** Prefix part below which a warm cache is not worth a detour (SGLang's router). */
 const WARM_PART_MIN = 0.3;
@@ -31,12 +32,15 @@ export interface MatcherOptions {
   random: () => number;
   nowMs: () => number;
   standingOf?: ((offer: Offer) => Standing) | undefined;
+  /** Told of every choice, for providers who ask why they were not it. */
+  turnout?: Pick<Turnout, "matched"> | undefined;
 }
 
 export function createMatcher({
   random,
   nowMs,
   standingOf = () => NEUTRAL_STANDING,
+  turnout,
 }: MatcherOptions): Matcher {
   const measures: Measures = createMeasures();
   const affinity = createAffinity();
@@ -57,7 +61,10 @@ export function createMatcher({
   return {
     state,
     choose(offers, wish, among) {
-      const result = match(offers, wish, random, state(wish), among);
+      const market = state(wish);
+      const result = match(offers, wish, random, market, among);
+      const isFirst = !among && wish.excluded.size === 0 && !wish.askedElsewhere;
+      turnout?.matched(offers, wish, result, market, isFirst);
       if (result.type === "matched") {
         const { node } = result.offer;
         const { newcomer } = standingOf(result.offer);

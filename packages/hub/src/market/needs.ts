@@ -23,6 +23,8 @@ export interface Wish {
   steering?: Steering | undefined;
   /** The conversation, as hashes: it goes back to the node that holds its cache. */
   prefixes?: readonly Prefix[] | undefined;
+  /** It came to another hub, where it was counted, and waits here. */
+  askedElsewhere?: boolean;
   /** Nodes that were tried already. */
   excluded: ReadonlySet<string>;
   /** Whether a node may be asked now, as far as its failures go; asked each time anew, also while the wish waits. */

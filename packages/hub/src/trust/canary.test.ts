@@ -2,7 +2,8 @@ import type { SignedReceipt } from "@gfe/protocol";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { createRegistry, type NodeEntry } from "../market/registry.ts";
 import { announcementOf } from "../testing/test-node.ts";
-import { type CanaryDispatcher, startCanaries } from "./canary.ts";
+import { startCanaries } from "./canary.ts";
+import type { CanaryDispatcher } from "./canary-attempt.ts";
 import type { ReputationFact } from "./events.ts";
 
 const INTERVAL_MS = 100_000;

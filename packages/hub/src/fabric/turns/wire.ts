@@ -68,6 +68,7 @@ export function wishFromWire({ closed, maxPrice, steering, ...rest }: WishWire):
     ...(steering ? { steering: steering as Steering } : {}),
     ...(maxPrice ? { maxPrice: capOf(maxPrice) } : {}),
     excluded: new Set(closed),
+    askedElsewhere: true,
   };
 }
 

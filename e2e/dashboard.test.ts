@@ -78,6 +78,16 @@ describe.skipIf(executable === null)("the dashboard", () => {
     await model.getByText("more jobs to be no newcomer any more").waitFor();
   });
 
+  it("tells a provider why its node is not chosen, and sends it a test request", async () => {
+    await signIn(hub, context, provider);
+    await page.goto("/nodes");
+    await page.getByText("attic: why it is chosen, or not").click();
+    const model = page.getByRole("article", { name: "Requests for story" });
+    await model.getByRole("row", { name: /^nobody asked for this model in the last day/ }).waitFor();
+    await model.getByRole("button", { name: "Send story a test request" }).click();
+    await model.getByText("✓ it answered as it should: first token after").waitFor();
+  });
+
   it("takes a person from registering to a paid answer, with its job and ledger rows", async () => {
     await page.goto("/playground");
     await page.getByRole("link", { name: "Sign in or register" }).click();

@@ -4,6 +4,7 @@ import {
   apiKeySchema,
   type CreateDispute,
   type CreateKey,
+  canaryReportSchema,
   deviceRequestSchema,
   disputeSchema,
   type JobState,
@@ -14,6 +15,7 @@ import {
   meSchema,
   nodeReputationSchema,
   nodeSchema,
+  nodeStandingSchema,
   type PricePlace,
   type PutPrice,
   priceListSchema,
@@ -90,6 +92,11 @@ export function createClient(options: ClientOptions = {}) {
     nodes: async () => (await json(z.object({ nodes: z.array(nodeSchema) }), "/api/v1/nodes")).nodes,
     /** A node's score for each of its models, its parts, and what would raise it. Of any node, by anybody. */
     nodeReputation: (id: string) => json(nodeReputationSchema, `${at("/api/v1/nodes", id)}/reputation`),
+    /** Why a node of the caller's gets requests, or does not. */
+    nodeStanding: (id: string) => json(nodeStandingSchema, `${at("/api/v1/nodes", id)}/standing`),
+    /** Sends a node of the caller's a test request, unpaid; resolves when it has ended, however it did. */
+    askCanary: (id: string, model: string) =>
+      json(canaryReportSchema, `${at("/api/v1/nodes", id)}/canary`, { method: "POST", body: { model } }),
     /** The prices that the caller set, and its models at the prices in force. */
     prices: () => json(priceListSchema, "/api/v1/prices"),
     /** Sets a whole price for a model, a node, both or, with neither, all that have no other. */

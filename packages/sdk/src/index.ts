@@ -15,6 +15,7 @@ export {
   type MarketSnapshot,
   type Me,
   type NodeReputation,
+  type NodeStanding,
   type NodeView,
   type PriceCapWire,
   type PricedModel,

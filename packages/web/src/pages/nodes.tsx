@@ -7,6 +7,7 @@ import { ProviderDisputes } from "../parts/disputes.tsx";
 import { Command, Fault, Field, Figure, Page, Table } from "../parts/parts.tsx";
 import { Reputations } from "../parts/reputation.tsx";
 import { Revoke, Secret } from "../parts/secrets.tsx";
+import { Standings } from "../parts/standing.tsx";
 
 const DAYS = 30;
 
@@ -32,6 +33,7 @@ function NodeList() {
       />
       {data && data.length > 0 && (
         <>
+          <Standings nodes={data} />
           <Reputations nodes={data} />
           <ProviderDisputes nodes={data} />
         </>

@@ -21,10 +21,10 @@ import type { SortBy } from "./steering.ts";
 const COST_FLOOR_SHARE = 0.1;
 /**
  * A node of another hub counts as so much dearer: two hubs work for what it says, and it comes a hop later. Of two equal
- * nodes the one at this hub gets about three jobs of four; of many, those elsewhere keep most of what they would have,
+ * nodes the one at this hub gets about seven jobs of ten; of many, those elsewhere keep most of what they would have,
  * and no caller pays more than this for a node that is near.
  */
-export const AWAY_COST = 1.1;
+export const AWAY_COST = 1.25;
 /** Added to prices where their mean is taken: free offers do not make time worthless. */
 const PRICE_MICRO_MIN = 10;
 /** Of all jobs, so many go to newcomers where there are some … */

@@ -10,6 +10,8 @@ export interface HttpRequest {
   body?: string;
   /** Aborting cuts the connection at once, before or during the response. */
   signal?: AbortSignal;
+  /** A unix socket or named pipe to connect to, whatever host the address names. */
+  socketPath?: string;
 }
 
 export interface HttpResponse {
@@ -65,6 +67,59 @@ export interface Files {
   join(...parts: string[]): string;
 }
 
+/** What another program of the same owner asks on a local endpoint. */
+export interface LocalRequest {
+  method: string;
+  path: string;
+  /** Whole; what is larger than the bound was refused before. */
+  body: string;
+}
+
+export interface LocalAnswer {
+  status: number;
+  /** JSON, or lines of it as they come; their iterator is returned when the asker leaves. */
+  body: string | AsyncIterable<string>;
+}
+
+export interface LocalLimits {
+  bodyBytes: number;
+  connections: number;
+  /** For a request to arrive whole. */
+  requestMs: number;
+}
+
+/** The end of what `serve` began. */
+export interface Serving {
+  close(): Promise<void>;
+}
+
+/** Another program answers at this endpoint. */
+export class EndpointTaken extends Error {
+  constructor(endpoint: string) {
+    super(`${endpoint} is served by another program`);
+    this.name = "EndpointTaken";
+  }
+}
+
+/** A terminal that somebody looks at. */
+export interface Terminal {
+  readonly columns: number;
+  readonly rows: number;
+  /** Whether colours are wanted: NO_COLOR and terminals without them say no. */
+  readonly colour: boolean;
+  write(text: string): void;
+  /** What is typed, as it comes: maybe several keys at once. While anybody listens, nothing is echoed. Returns its end. */
+  onKey(callback: (typed: string) => void): () => void;
+  onResize(callback: () => void): () => void;
+  /**
+   * `leave` before the terminal goes to somebody else (Ctrl-Z, the end of the process, however it comes), `enter` when it is
+   * back. Returns its end, which calls neither.
+   */
+  onHandOver(callbacks: { leave(): void; enter(): void }): () => void;
+  /** As Ctrl-Z does without the raw mode. */
+  suspend(): void;
+}
+
 export type RunResult =
   | { type: "ran"; exitCode: number; stdout: string }
   | { type: "absent" }
@@ -91,6 +146,19 @@ export interface Host {
   ): Socket;
   /** Runs a program without a shell; its output is cut at a bound. */
   run(command: string, args: readonly string[], options: { timeoutMs: number }): Promise<RunResult>;
+  /**
+   * Answers HTTP on a unix socket (mode 0600) or a named pipe, for programs of the same user. The file that an ended program left
+   * is replaced. Rejects with EndpointTaken where a living one answers.
+   */
+  serve(
+    endpoint: string,
+    handler: (request: LocalRequest) => Promise<LocalAnswer>,
+    limits: LocalLimits,
+  ): Promise<Serving>;
+  /** Null where nobody looks: a pipe, a file, a service. */
+  readonly terminal: Terminal | null;
+  /** Of this program, for its owner to see. */
+  readonly processId: number;
   /** Milliseconds since 1970 at its start, going on evenly: for durations. A jump of the wall clock does not move it. */
   nowMs(): number;
   /** Calls back once after `ms`; returns how to call it off. */

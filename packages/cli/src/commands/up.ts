@@ -3,25 +3,21 @@ import {
   type AgentEvent,
   createBuiltInEngine,
   createHubRecords,
-  createNodeHost,
   createScriptedEngine,
   type DetectOptions,
   type Engine,
   type Host,
-  parseAliases,
   parseHubAddress,
-  parsePrice,
   requestDeviceGrant,
   startAgent,
 } from "@gfe/agent";
-import { type DataPolicy, dataPolicySchema, type PriceWire, regionSchema } from "@gfe/protocol";
+import type { DataPolicy, PriceWire } from "@gfe/protocol";
 import { parseTracingSettings, startTracing, type Tracing } from "@gfe/tracing";
-import { type Command, InvalidArgumentError, Option } from "commander";
-import { Failure, reporting } from "../failure.ts";
+import { Failure } from "../failure.ts";
 import { createLines } from "../lines.ts";
 import { onStopSignals } from "../signals.ts";
 
-interface UpOptions {
+export interface UpOptions {
   hub: string;
   token?: string;
   modelPath?: string;
@@ -34,67 +30,10 @@ interface UpOptions {
   alias?: ReadonlyMap<string, string>;
   scripted?: boolean;
   detect: boolean;
-  configDir?: string;
   json?: boolean;
 }
 
-export function addUp(program: Command): void {
-  program
-    .command("up")
-    .description("share this machine's engines through a hub and earn")
-    .option("--hub <url>", "the hub", process.env.GFE_HUB ?? "http://127.0.0.1:8080")
-    .option("--token <token>", "agent token, for machines without a browser near; better in GFE_AGENT_TOKEN")
-    .option("--model-path <gguf>", "run this model on the built-in engine (or GFE_MODEL)")
-    .option(
-      "--engine <url>",
-      "an engine at an unusual address; may be repeated",
-      (url: string, urls: string[]) => [...urls, url],
-      [],
-    )
-    .option("--no-detect", "do not look for engines at their usual ports")
-    .option("--slots <n>", "answers at once, over all models", positive)
-    .option("--name <name>", "the node's name; this machine's if not given")
-    .option(
-      "--price <price>",
-      "in credits: 0.5 is per request; request=0,in=0.2,cached=0.05,out=0.6,min=0.01,batch=50 names parts: per request, per million tokens (cached: input from the engine's cache), the least for an answer, percent off for batch work. `gfe price` overrides it",
-      toPrice,
-    )
-    .addOption(
-      new Option(
-        "--region <region>",
-        "where this machine stands, such as de or eu-west; consumers may ask for it",
-      )
-        .env("GFE_REGION")
-        .argParser(toRegion),
-    )
-    .addOption(
-      new Option(
-        "--data-policy <policy>",
-        "what you say of prompts and answers: none is kept, or this machine retains some. Consumers who allow no data collection reach only none",
-      )
-        .choices(dataPolicySchema.options)
-        .env("GFE_DATA_POLICY"),
-    )
-    .addOption(
-      new Option("--alias <name=model>", "another name for a model; may be repeated, or several with commas")
-        .env("GFE_ALIASES")
-        .argParser(toAliases),
-    )
-    .option("--scripted", "serve a scripted engine, labelled as such, that runs no model")
-    .option("--config-dir <dir>", "where the node's key is kept, instead of the XDG directory")
-    .option("--json", "one JSON object a line for each event")
-    .addHelpText(
-      "after",
-      "\nCtrl-C lets running answers end first; a second Ctrl-C stops at once.\nExamples:\n  gfe up --hub https://hub.example.org\n  gfe up --model-path ./model.gguf --price request=0,in=0.2,out=0.6\n\nTraces of attempts go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, if it is set: docs/tracing.md.\n",
-    )
-    .action(reporting(up));
-}
-
-async function up(options: UpOptions): Promise<void> {
-  const host = createNodeHost({
-    log: { info() {}, warn: (_fields, message) => console.error(`warning: ${message}`) },
-    ...(options.configDir ? { configDir: options.configDir, stateDir: options.configDir } : {}),
-  });
+export async function up(host: Host, options: UpOptions): Promise<number> {
   const say = createLines((text) => process.stdout.write(text));
   const tell = (event: AgentEvent) => (options.json ? say(JSON.stringify(event)) : print(event, say));
   const tracing = await traced();
@@ -142,10 +81,9 @@ async function traced(): Promise<Tracing | null> {
   });
 }
 
-function ownEngines(host: Host, options: UpOptions): Engine[] {
-  const modelPath = options.modelPath ?? process.env.GFE_MODEL;
+function ownEngines(host: Host, { scripted, modelPath }: UpOptions): Engine[] {
   return [
-    ...(options.scripted ? [createScriptedEngine(host)] : []),
+    ...(scripted ? [createScriptedEngine(host)] : []),
     ...(modelPath ? [createBuiltInEngine({ host, modelPath })] : []),
   ];
 }
@@ -159,7 +97,7 @@ function whereToLook({ engine: urls, detect, scripted, slots }: UpOptions): Dete
 
 /** Given, in the environment, kept from an earlier time, or by approval in a browser; kept for the next time then. */
 async function agentToken(host: Host, options: UpOptions): Promise<string> {
-  const given = options.token ?? process.env.GFE_AGENT_TOKEN;
+  const given = options.token;
   if (given) return given;
   const records = createHubRecords(host);
   const { origin } = parseHubAddress(options.hub);
@@ -232,30 +170,4 @@ function print(event: AgentEvent, say: (line: string) => void): void {
     case "ended":
       return;
   }
-}
-
-function positive(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1)
-    throw new InvalidArgumentError(`${text} is not a whole number above zero`);
-  return value;
-}
-
-function toPrice(text: string): PriceWire {
-  const parsed = parsePrice(text);
-  if (parsed.type === "invalid") throw new InvalidArgumentError(parsed.message);
-  return parsed.price;
-}
-
-function toRegion(text: string): string {
-  if (regionSchema.safeParse(text).success) return text;
-  throw new InvalidArgumentError(
-    "A region is 2 to 40 lower-case letters, digits and hyphens, such as eu-west.",
-  );
-}
-
-function toAliases(text: string, before?: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
-  const parsed = parseAliases(text, before);
-  if (parsed.type === "invalid") throw new InvalidArgumentError(parsed.message);
-  return parsed.aliases;
 }

@@ -107,6 +107,9 @@ export class HonestNode implements SimNode {
       dial: (url, options, events) =>
         dialNodeSocket(url, { ...options, connect: () => network.connect(place) }, events),
       run: async () => ({ type: "absent" }),
+      serve: () => Promise.reject(new Error("there is nobody")),
+      terminal: null,
+      processId: 1,
       nowMs: () => clock.nowMs,
       after: (ms, callback) => clock.after(Math.max(1, ms), callback),
       soon: (callback) => void clock.after(0, callback),

@@ -1,0 +1,97 @@
+/** The provider's commands, as data. What each does is in run.ts; only `up` is each program's own. */
+import type { CommandSpec, OptionSpec } from "./command.ts";
+import { dataPolicies, readAliases, readPositive, readPrice, readRegion } from "./read.ts";
+
+const CONFIG_DIR: OptionSpec = {
+  name: "config-dir",
+  value: "dir",
+  meaning: "where the node's key and state are kept, instead of the XDG directories",
+};
+
+const HUB: OptionSpec = {
+  name: "hub",
+  value: "url",
+  meaning: "the hub",
+  env: "GFE_HUB",
+  fallback: "http://127.0.0.1:8080",
+};
+const TOKEN: OptionSpec = {
+  name: "token",
+  value: "token",
+  meaning: "agent token, for machines without a browser near; better in the environment",
+  env: "GFE_AGENT_TOKEN",
+};
+
+const UP: CommandSpec = {
+  name: "up",
+  summary: "share this machine's engines through a hub and earn",
+  options: [
+    HUB,
+    TOKEN,
+    {
+      name: "model-path",
+      value: "gguf",
+      meaning: "run this model on the built-in engine",
+      env: "GFE_MODEL",
+      fullOnly: true,
+    },
+    {
+      name: "engine",
+      value: "url",
+      meaning: "an engine at an unusual address; may be repeated",
+      many: true,
+      fallback: [],
+      read: (url, urls) => [...(urls as string[]), url],
+    },
+    { name: "no-detect", meaning: "do not look for engines at their usual ports" },
+    { name: "slots", value: "n", meaning: "answers at once, over all models", read: readPositive },
+    { name: "name", value: "name", meaning: "the node's name; this machine's if not given" },
+    {
+      name: "price",
+      value: "price",
+      meaning:
+        "in credits: 0.5 is per request; request=0,in=0.2,cached=0.05,out=0.6,min=0.01,batch=50 names parts: per request, per million tokens (cached: input from the engine's cache), the least for an answer, percent off for batch work. `gfe price` overrides it",
+      read: readPrice,
+    },
+    {
+      name: "region",
+      value: "region",
+      meaning: "where this machine stands, such as de or eu-west; consumers may ask for it",
+      env: "GFE_REGION",
+      read: readRegion,
+    },
+    {
+      name: "data-policy",
+      value: "policy",
+      meaning:
+        "what you say of prompts and answers: none is kept, or this machine retains some. Consumers who allow no data collection reach only none",
+      env: "GFE_DATA_POLICY",
+      choices: dataPolicies,
+    },
+    {
+      name: "alias",
+      value: "name=model",
+      meaning: "another name for a model; may be repeated, or several with commas",
+      env: "GFE_ALIASES",
+      many: true,
+      read: readAliases,
+    },
+    {
+      name: "scripted",
+      meaning: "serve a scripted engine, labelled as such, that runs no model",
+    },
+    CONFIG_DIR,
+    { name: "json", meaning: "one JSON object a line for each event" },
+  ],
+  notes: `Ctrl-C lets running answers end first; a second Ctrl-C stops at once.
+
+Traces of attempts go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, if it is set: docs/tracing.md.`,
+  examples: [
+    "gfe up --hub https://hub.example.org",
+    "gfe up --model-path ./model.gguf --price request=0,in=0.2,out=0.6",
+    "GFE_AGENT_TOKEN=gfe_at_… gfe up",
+  ],
+};
+
+/** In the order in which --help lists them; a group goes before what is in it. */
+export const agentCommands: readonly CommandSpec[] = [UP];

@@ -27,7 +27,7 @@ import { loadIdentity } from "./identity.ts";
 import { AGENT_LIMITS } from "./limits.ts";
 import { createLink, type Link, type LinkCounters } from "./link.ts";
 import { probeGpus } from "./probe.ts";
-import { type AttemptReport, createRunner, type Runner } from "./runner.ts";
+import { type AttemptReport, createRunner, type Runner, type RunningAttempt } from "./runner.ts";
 
 export type AgentEvent =
   | { type: "engines"; engines: { kind: string; label: string; models: number; error: string | null }[] }
@@ -81,6 +81,9 @@ export interface AgentOptions {
 export interface Agent {
   readonly nodeId: string;
   readonly running: number;
+  readonly attempts: readonly RunningAttempt[];
+  /** At once, over all models. */
+  readonly slots: number;
   readonly offers: readonly ModelOffer[];
   readonly counters: Readonly<LinkCounters>;
   /** Looks at the engines now instead of at the next turn. */
@@ -286,6 +289,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     },
     get running() {
       return runner.running;
+    },
+    get attempts() {
+      return runner.attempts();
+    },
+    get slots() {
+      return slots();
     },
     get offers() {
       return catalogue.offers;

@@ -5,12 +5,15 @@
 
 export interface HttpRequest {
   url: string;
-  method?: "GET" | "POST";
+  method?: "GET" | "POST" | "DELETE";
   headers?: Record<string, string>;
   body?: string;
   /** Aborting cuts the connection at once, before or during the response. */
   signal?: AbortSignal;
-  /** A unix socket or named pipe to connect to, whatever host the address names. */
+  /**
+   * A unix socket or named pipe to connect to, whatever host the address names. The error's `code` says why there is no
+   * connection: ENOENT, ECONNREFUSED, EACCES.
+   */
   socketPath?: string;
 }
 
@@ -54,11 +57,27 @@ export interface FileFacts {
   mode: number | null;
 }
 
+/** A file that grows. */
+export interface FileWriter {
+  write(bytes: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
 export interface Files {
   /** Null where there is no such file. */
   read(path: string): Promise<Uint8Array | null>;
   /** Whole or not at all. With `exclusive` an existing file stays as it is and the answer is false. */
   write(path: string, text: string, options: { mode: number; exclusive?: boolean }): Promise<boolean>;
+  /** Opens a file to write at its end, and makes it where there is none. */
+  append(path: string, options: { mode: number }): Promise<FileWriter>;
+  /** Replaces what is at `to`. */
+  rename(from: string, to: string): Promise<void>;
+  /** A file, or a folder with all in it; absent is no error. */
+  remove(path: string): Promise<void>;
+  /** Names in a folder; none where there is no such folder. */
+  list(directory: string): Promise<string[]>;
+  /** Of the file system that `path` is on, for this user. */
+  freeBytes(path: string): Promise<number>;
   makeDirectory(path: string, mode: number): Promise<void>;
   setMode(path: string, mode: number): Promise<void>;
   facts(path: string): Promise<FileFacts | null>;

@@ -1,6 +1,18 @@
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { chmod, link, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  statfs,
+  writeFile,
+} from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import type { Files } from "./host.ts";
@@ -53,6 +65,32 @@ export const nodeFiles: Files = {
     } finally {
       await rm(sibling, { force: true });
     }
+  },
+
+  async append(path, { mode }) {
+    const file = await open(path, "a", mode);
+    return {
+      write: (bytes) => file.appendFile(bytes),
+      close: () => file.close(),
+    };
+  },
+
+  rename,
+
+  remove: (path) => rm(path, { recursive: true, force: true }),
+
+  async list(directory) {
+    try {
+      return await readdir(directory);
+    } catch (error) {
+      if (is(error, "ENOENT")) return [];
+      throw error;
+    }
+  },
+
+  async freeBytes(path) {
+    const { bavail, bsize } = await statfs(path);
+    return bavail * bsize;
   },
 
   async makeDirectory(path, mode) {

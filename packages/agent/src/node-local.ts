@@ -16,6 +16,8 @@ const PROBE_MS = 1_000;
 /** Two that start at once take turns; a lock this old was left by one that was killed. */
 const LOCK_STALE_MS = 5_000;
 const LOCK_RETRY_MS = 20;
+/** For the last words to those who still listen. */
+const CLOSE_MS = 300;
 
 const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException).code;
 const isPipe = (endpoint: string): boolean => endpoint.startsWith("\\\\.\\pipe\\");
@@ -60,8 +62,12 @@ export async function serveLocal(
   return {
     close: () =>
       new Promise((resolve) => {
-        server.close(() => resolve()); // takes the socket's file with it
-        server.closeAllConnections();
+        const cut = setTimeout(() => server.closeAllConnections(), CLOSE_MS);
+        server.close(() => {
+          clearTimeout(cut);
+          resolve(); // the socket's file has gone, too
+        });
+        server.closeIdleConnections();
       }),
   };
 }

@@ -1,5 +1,5 @@
 /** `gfe`: one program for operators, providers and consumers. Each command is a file in commands/. */
-import { agentCommands } from "@gfe/agent";
+import { agentCommands, agentRuns, asRun } from "@gfe/agent";
 import { Command } from "commander";
 import { addBackup } from "./commands/backup.ts";
 import { addChat } from "./commands/chat.ts";
@@ -10,15 +10,14 @@ import { addHub } from "./commands/hub.ts";
 import { addLedger } from "./commands/ledger.ts";
 import { addPrice } from "./commands/price.ts";
 import { addRestore } from "./commands/restore.ts";
-import { type UpOptions, up } from "./commands/up.ts";
+import { up } from "./commands/up.ts";
 import { addTable } from "./table.ts";
 
 const program = new Command("gfe")
   .description("GPU For Everyone: share GPUs, earn and spend credits for inference")
   .version("0.1.0")
   .showHelpAfterError();
-const addAgent = (to: Command) =>
-  addTable(to, agentCommands, { up: (host, options) => up(host, options as unknown as UpOptions) });
+const addAgent = (to: Command) => addTable(to, agentCommands, { ...agentRuns, up: asRun(up) });
 for (const add of [
   addHub,
   addAgent,

@@ -66,6 +66,12 @@ export type CommandRun = (
   out: Output,
 ) => Promise<number>;
 
+/** A command that knows its options by the table that read them. */
+export const asRun =
+  <Options>(run: (host: Host, options: Options, out: Output) => Promise<number>): CommandRun =>
+  (host, options, out) =>
+    run(host, options as Options, out);
+
 /** A value that an option can't have; its message says what it can. */
 export class OptionError extends Error {}
 

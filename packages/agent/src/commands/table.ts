@@ -8,6 +8,9 @@ const CONFIG_DIR: OptionSpec = {
   meaning: "where the node's key and state are kept, instead of the XDG directories",
 };
 
+const JSON_OBJECT: OptionSpec = { name: "json", meaning: "one JSON object" };
+const OF_ONE = [JSON_OBJECT, CONFIG_DIR] as const;
+
 const HUB: OptionSpec = {
   name: "hub",
   value: "url",
@@ -81,17 +84,55 @@ const UP: CommandSpec = {
       meaning: "serve a scripted engine, labelled as such, that runs no model",
     },
     CONFIG_DIR,
+    { name: "plain", meaning: "lines instead of the live panel" },
     { name: "json", meaning: "one JSON object a line for each event" },
   ],
-  notes: `Ctrl-C lets running answers end first; a second Ctrl-C stops at once.
+  notes: `In a terminal it shows a live panel; ? tells its keys. Elsewhere, with --plain or with TERM=dumb it writes lines; NO_COLOR
+leaves colours out.
+Ctrl-C lets running answers end first; a second Ctrl-C stops at once.
 
 Traces of attempts go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, if it is set: docs/tracing.md.`,
   examples: [
     "gfe up --hub https://hub.example.org",
     "gfe up --model-path ./model.gguf --price request=0,in=0.2,out=0.6",
-    "GFE_AGENT_TOKEN=gfe_at_… gfe up",
+    "GFE_AGENT_TOKEN=gfe_at_… gfe up --plain",
   ],
 };
 
+const STATUS: CommandSpec = {
+  name: "status",
+  summary: "what the running agent does: state and reason, models, running answers, earnings",
+  options: [...OF_ONE],
+  notes: "Exit status 3 where no agent runs.",
+  examples: ["gfe status", "gfe status --json"],
+};
+
+const LOGS: CommandSpec = {
+  name: "logs",
+  summary: "what happened on this node: never prompts, answers or secrets",
+  options: [
+    { name: "follow", short: "f", meaning: "go on with what happens from now on" },
+    {
+      name: "lines",
+      short: "n",
+      value: "n",
+      meaning: "how many of the last lines",
+      fallback: 50,
+      read: readPositive,
+    },
+    { name: "json", meaning: "one JSON object a line, as they are kept" },
+    CONFIG_DIR,
+  ],
+  notes: "They are kept in the agent's state directory, the last 2 MiB of them, also when no agent runs.",
+  examples: ["gfe logs", "gfe logs -f", "gfe logs -n 500 --json"],
+};
+
+const DRAIN: CommandSpec = {
+  name: "drain",
+  summary: "let running answers end, take no more, then end the agent",
+  options: [{ name: "now", meaning: "abort what runs instead of letting it end" }, ...OF_ONE],
+  examples: ["gfe drain", "gfe drain --now"],
+};
+
 /** In the order in which --help lists them; a group goes before what is in it. */
-export const agentCommands: readonly CommandSpec[] = [UP];
+export const agentCommands: readonly CommandSpec[] = [UP, STATUS, LOGS, DRAIN];

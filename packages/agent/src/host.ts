@@ -57,8 +57,8 @@ export interface FileFacts {
   mode: number | null;
 }
 
-/** A file that grows. */
 export interface FileWriter {
+  /** Resolves when the operating system has taken all of it. Rejects with code ENOSPC where the disk is full. */
   write(bytes: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
@@ -68,21 +68,21 @@ export interface Files {
   read(path: string): Promise<Uint8Array | null>;
   /** Whole or not at all. With `exclusive` an existing file stays as it is and the answer is false. */
   write(path: string, text: string, options: { mode: number; exclusive?: boolean }): Promise<boolean>;
-  /** Opens a file to write at its end, and makes it where there is none. */
-  append(path: string, options: { mode: number }): Promise<FileWriter>;
-  /** Replaces what is at `to`. */
-  rename(from: string, to: string): Promise<void>;
-  /** A file, or a folder with all in it; absent is no error. */
-  remove(path: string): Promise<void>;
-  /** Names in a folder; none where there is no such folder. */
-  list(directory: string): Promise<string[]>;
-  /** Of the file system that `path` is on, for this user. */
-  freeBytes(path: string): Promise<number>;
   makeDirectory(path: string, mode: number): Promise<void>;
   setMode(path: string, mode: number): Promise<void>;
   facts(path: string): Promise<FileFacts | null>;
   /** SHA-256 of the content as 64 hex digits, read in pieces. */
   sha256(path: string): Promise<string>;
+  /** Opens a file to write behind what it holds; makes it, with this mode, where there is none. */
+  append(path: string, options: { mode: number }): Promise<FileWriter>;
+  /** In one step; what was at `to` is replaced. */
+  rename(from: string, to: string): Promise<void>;
+  /** A file, or a folder with all in it; an absent one is no error. */
+  remove(path: string): Promise<void>;
+  /** The names in a folder, in no order; none where there is no such folder. */
+  list(directory: string): Promise<string[]>;
+  /** Bytes that this user may still write where `path` is or will be. */
+  freeBytes(path: string): Promise<number>;
   join(...parts: string[]): string;
 }
 
@@ -151,6 +151,8 @@ export interface Log {
 
 export interface Host {
   readonly platform: string;
+  /** What runs the agent's code, and the lowest version that can. */
+  readonly runtime: { name: string; version: string; least: string };
   readonly hostName: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** `config`: the node key and pinned hubs. `state`: caches that may be lost. */

@@ -27,6 +27,7 @@ export function createNodeHost(options: NodeHostOptions = {}): Host {
     join(env[variable] || join(env.HOME || homedir(), ...fallback), "gfe");
   return {
     platform: process.platform,
+    runtime: { name: "Node", version: process.versions.node, least: "24.0.0" },
     hostName: hostname(),
     env,
     directories: {

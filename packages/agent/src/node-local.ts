@@ -28,12 +28,16 @@ export async function serveLocal(
   handler: (request: LocalRequest) => Promise<LocalAnswer>,
   limits: LocalLimits,
 ): Promise<Serving> {
-  const server = createServer((request, response) => {
+  const { requestMs } = limits;
+  const times = {
+    requestTimeout: requestMs,
+    headersTimeout: requestMs,
+    connectionsCheckingInterval: requestMs,
+  };
+  const server = createServer(times, (request, response) => {
     answer(request, response, handler, limits).catch(() => response.destroy());
   });
   server.maxConnections = limits.connections;
-  server.requestTimeout = limits.requestMs;
-  server.headersTimeout = limits.requestMs;
   const listen = () =>
     new Promise<void>((resolve, reject) => {
       server.once("error", reject);

@@ -75,8 +75,14 @@ export const agentTokenSchema = z.object({
 export type AgentToken = z.infer<typeof agentTokenSchema>;
 export const createAgentTokenSchema = z.object({ label: labelSchema });
 
-/** GET /api/v1/agent-tokens/self, by the agent token itself; DELETE revokes it → 204 */
-export const agentSelfSchema = z.object({ id: z.string(), label: z.string(), created_at: time });
+/** GET /api/v1/agent-tokens/self?node_key, by the agent token itself; DELETE revokes it → 204 */
+export const agentSelfSchema = z.object({
+  id: z.string(),
+  label: z.string(),
+  created_at: time,
+  /** The account's node with this key; null where none was asked for, or none is. */
+  node_id: z.string().nullable().default(null),
+});
 /** GET /api/v1/nodes/:id/earnings?since, by the owner or by an agent token of its; DELETE /api/v1/nodes/:id → 204 */
 export const nodeEarningsSchema = z.object({
   /** After fees, of this node alone, since midnight UTC. */

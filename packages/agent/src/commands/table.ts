@@ -134,5 +134,35 @@ const DRAIN: CommandSpec = {
   examples: ["gfe drain", "gfe drain --now"],
 };
 
+const DOCTOR: CommandSpec = {
+  name: "doctor",
+  summary: "check all that earning needs, and name the cure of what is missing",
+  options: [
+    {
+      name: "hub",
+      value: "url",
+      meaning: "the hub; that of the running agent, or the only known one, if not given",
+      env: "GFE_HUB",
+    },
+    TOKEN,
+    ...OF_ONE,
+  ],
+  notes:
+    "It works without a running agent and knows more with one. Exit status 1 where a check failed; a warning is none.",
+  examples: ["gfe doctor", "gfe doctor --json", "gfe doctor --hub https://hub.example.org"],
+};
+
+const UNINSTALL: CommandSpec = {
+  name: "uninstall",
+  summary: "list and remove all that the agent made, and revoke this node at its hubs; your credits stay",
+  options: [
+    { name: "yes", meaning: "do not ask" },
+    { name: "models", meaning: "remove downloaded models, too" },
+    ...OF_ONE,
+  ],
+  notes: "Without --yes it lists first and asks; where nobody can be asked it only lists.",
+  examples: ["gfe uninstall", "gfe uninstall --yes --models"],
+};
+
 /** In the order in which --help lists them; a group goes before what is in it. */
-export const agentCommands: readonly CommandSpec[] = [UP, STATUS, LOGS, DRAIN];
+export const agentCommands: readonly CommandSpec[] = [UP, STATUS, LOGS, DRAIN, DOCTOR, UNINSTALL];

@@ -145,6 +145,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   return {
     ...control,
     async close() {
+      earnings.close();
       await journal.close();
       await serving.close();
     },

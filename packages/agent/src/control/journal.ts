@@ -50,7 +50,10 @@ export function createJournal(host: JournalHost): Journal {
   async function open(): Promise<FileWriter> {
     await files.makeDirectory(host.directories.state, PRIVATE_DIRECTORY_MODE);
     sizeBytes = (await files.facts(current))?.sizeBytes ?? 0;
-    return files.append(current, { mode: PRIVATE_FILE_MODE });
+    const file = await files.append(current, { mode: PRIVATE_FILE_MODE });
+    // What an agent was writing when it was killed may have no end.
+    if (sizeBytes > 0) await file.write(new TextEncoder().encode("\n"));
+    return file;
   }
 
   async function write(): Promise<void> {

@@ -98,6 +98,7 @@ export class HonestNode implements SimNode {
     const { place, random } = this.#spec;
     return {
       platform: "linux",
+      runtime: { name: "simulation", version: "1.0.0", least: "1.0.0" },
       hostName: this.#spec.name,
       env: {},
       directories: { config: "/config", state: "/state" },

@@ -5,6 +5,7 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { StoredSecret } from "../../accounts/secrets.ts";
 import { nodeEarnings } from "../../jobs/node-earnings.ts";
+import { nameOf } from "../parse.ts";
 import { idSchema, type RestDeps, tags, whoOf } from "./common.ts";
 
 export function registerAgents(instance: FastifyInstance, deps: RestDeps): void {
@@ -90,13 +91,21 @@ export function registerAgents(instance: FastifyInstance, deps: RestDeps): void 
     "/api/v1/agent-tokens/self",
     {
       schema: {
-        ...tags("account", "The agent token that asks: whether it is valid, and what it is called"),
+        ...tags(
+          "account",
+          "The agent token that asks: whether it is valid, what it is called, and which node a key is",
+        ),
+        querystring: z.object({ node_key: nameOf(80).optional() }),
         response: { 200: agentSelfSchema },
       },
     },
     async (request) => {
-      const { id, label, createdAt } = await self(request);
-      return { id, label, created_at: createdAt.toISOString() };
+      const { id, userId, label, createdAt } = await self(request);
+      const { rows } = await pool.query<{ id: string }>(
+        "SELECT id FROM nodes WHERE public_key = $1 AND owner_id = $2",
+        [request.query.node_key ?? "", userId],
+      );
+      return { id, label, created_at: createdAt.toISOString(), node_id: rows[0]?.id ?? null };
     },
   );
 

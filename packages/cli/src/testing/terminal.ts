@@ -27,6 +27,8 @@ status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 sys.stderr.write(json.dumps({"status": status, "echo": bool(flags & termios.ECHO), "lines": bool(flags & termios.ICANON)}))
 `;
 
+const SHOWS_MS = 15_000;
+
 export interface TerminalEnd {
   status: number;
   /** Whether the terminal shows what is typed, and takes it line by line: as a shell leaves it. */
@@ -89,27 +91,23 @@ export class TestTerminal {
     return drawn(this.raw, this.#size);
   }
 
-  /** Resolves when the screen matches; rejects where the program ends without. */
-  shows(pattern: RegExp): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const look = () => {
-        if (!pattern.test(this.screen)) return;
-        this.#listeners.delete(look);
-        resolve();
-      };
-      this.#listeners.add(look);
-      const gone = (why: string) =>
-        reject(
-          new Error(
-            `it never showed ${pattern}: ${why}\n${this.screen}\n${JSON.stringify(this.raw.slice(-2000))}`,
-          ),
-        );
-      this.ended.then(
-        (end) => gone(JSON.stringify(end)),
-        (error: Error) => gone(error.message),
-      );
-      look();
-    });
+  /** Resolves when the screen matches; rejects where the program ends without, or takes too long. */
+  async shows(pattern: RegExp): Promise<void> {
+    const shown = Promise.withResolvers<void>();
+    const look = () => pattern.test(this.screen) && shown.resolve();
+    const timer = setTimeout(() => shown.reject(new Error("in time")), SHOWS_MS);
+    this.#listeners.add(look);
+    this.ended.then((end) => shown.reject(new Error(JSON.stringify(end))), shown.reject);
+    look();
+    try {
+      await shown.promise;
+    } catch (cause) {
+      const tail = JSON.stringify(this.raw.slice(-1000));
+      throw new Error(`it never showed ${pattern}: ${String(cause)}\n${this.screen}\n${tail}`);
+    } finally {
+      clearTimeout(timer);
+      this.#listeners.delete(look);
+    }
   }
 
   /** Ends it, whatever it does. */

@@ -1,8 +1,9 @@
 /** Which agent token an agent joins with. */
 import { type DeviceCode, requestDeviceGrant } from "../device.ts";
-import type { Host } from "../host.ts";
+import type { Host, Terminal } from "../host.ts";
 import { parseHubAddress } from "../hub-address.ts";
 import { createHubRecords } from "../hub-records.ts";
+import { qrLines } from "../panel/qr.ts";
 import { printable } from "../panel/text.ts";
 import type { Output } from "./command.ts";
 
@@ -24,7 +25,7 @@ export async function agentToken(
     hubUrl: options.hub,
     onCode: (code) => {
       if (options.json) out.line(JSON.stringify({ type: "code", ...code }));
-      else for (const line of codeLines(code)) out.line(line);
+      else for (const line of codeLines(code, host.terminal)) out.line(line);
     },
   });
   switch (grant.type) {
@@ -40,12 +41,18 @@ export async function agentToken(
   }
 }
 
-function codeLines({ userCode, verificationUriComplete, expiresInS }: DeviceCode): string[] {
+function codeLines(
+  { userCode, verificationUriComplete, expiresInS }: DeviceCode,
+  terminal: Terminal | null,
+): string[] {
+  const uri = printable(verificationUriComplete);
+  const qr = terminal && qrLines(uri, { columns: terminal.columns - 2, colour: terminal.colour });
   return [
     "",
-    `  Open    ${printable(verificationUriComplete)}`,
+    ...(qr ? [...qr.map((line) => `  ${line}`), ""] : []),
+    `  Open    ${uri}`,
     `  Code    ${printable(userCode)}`,
     "",
-    `Waiting for your approval (${Math.round(expiresInS / 60)} minutes) …`,
+    `Waiting for your approval (${Math.round(expiresInS / 60)} minutes). On a machine without a browser near: --token, or GFE_AGENT_TOKEN.`,
   ];
 }

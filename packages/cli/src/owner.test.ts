@@ -24,7 +24,7 @@ beforeAll(async () => {
   database = await createTestDatabase();
   const parsed = parseConfig({
     ...{ PORT: "0", DATABASE_URL: database.url, GFE_DATA_DIR: dataDir, GFE_LOG_LEVEL: "silent" },
-    ...{ GFE_DRAIN_MS: "500", GFE_CANARY_INTERVAL: "0" },
+    ...{ GFE_DRAIN_MS: "500", GFE_CANARY_INTERVAL: "0", GFE_QUEUE_WAIT_MS: "300" },
   });
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
   hub = await startHub(parsed.config);
@@ -91,6 +91,12 @@ describe("an agent that runs", () => {
         interval: 300,
       })
       .toMatchObject({ today_micro: "950000", since_start_micro: "950000", jobs_today: 1 });
+
+    expect((await own("pause", "10m")).stdout).toBe("Paused for 10 m 0 s.\n");
+    expect((await ask()).status).not.toBe(200);
+    expect((await own("status")).stdout).toMatch(/^State +paused: you paused it; .+ for 9 m 5\d s more$/m);
+    expect((await own("resume")).stdout).toBe("Serving again.\n");
+    expect((await ask()).status).toBe(200);
 
     const logs = await own("logs");
     expect(logs.code).toBe(0);
@@ -202,6 +208,12 @@ describe.skipIf(!hasTerminals())("the panel, in a real terminal", () => {
     expect(terminal.screen).toMatch(/^GPU For Everyone · attic +127\.0\.0\.1:\d+ · up 0 m$/m);
     expect(terminal.screen).toMatch(/✓ scripted: \d+ \+ \d+ tokens/);
     expect(terminal.screen).toMatch(/p pause {2}l limits {2}s schedule {2}q quit {2}\? help$/);
+    terminal.type("p");
+    await terminal.shows(/‖ Paused — you paused it/);
+    terminal.type("p");
+    await terminal.shows(/● Serving — waiting for work/);
+    terminal.type("l2\r");
+    await terminal.shows(/^2 answers at once\.$/m);
     const before = terminal.raw.length;
     terminal.type("?");
     await terminal.shows(/^Keys$/m);

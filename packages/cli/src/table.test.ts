@@ -139,6 +139,18 @@ test("every command of the provider has a summary and an example that the small 
   }
 });
 
+test("no option is read as null, which commander would take for an empty text", () => {
+  for (const { options, arguments: args = [] } of agentCommands)
+    for (const { read } of [...options, ...args])
+      if (read)
+        for (const text of ["off", "none", "1", ""])
+          try {
+            expect(read(text, undefined) ?? null).not.toBeNull();
+          } catch (error) {
+            if (!(error instanceof OptionError || error instanceof TypeError)) throw error;
+          }
+});
+
 test("what only the full program has is refused by name elsewhere", () => {
   expect(parseLine(agentCommands, ["up", "--model-path", "x"], {})).toEqual({
     type: "wrong",

@@ -29,3 +29,26 @@ export function readAliases(text: string, before: unknown): ReadonlyMap<string, 
 }
 
 export const dataPolicies: readonly DataPolicy[] = dataPolicySchema.options;
+
+const PAUSE_MS_MAX = 30 * 86_400_000;
+const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** "10m", "1h30m", "45s" → milliseconds. */
+export function readDuration(text: string): number {
+  const parts = /^(?:\d{1,6}[smhd])+$/.test(text) ? [...text.matchAll(/(\d+)([smhd])/g)] : [];
+  const ms = parts.reduce((sum, [, count, unit]) => sum + Number(count) * UNIT_MS[unit!]!, 0);
+  if (ms <= 0 || ms > PAUSE_MS_MAX)
+    throw new OptionError(`"${text}" is not a time: write 45s, 10m, 2h or 1h30m, 30 days at most`);
+  return ms;
+}
+
+/** A number within bounds, or `off`: null would be no value to a parser. */
+export const readLimit =
+  (least: number, most: number) =>
+  (text: string): number | "off" => {
+    if (text === "off") return text;
+    const value = Number(text);
+    if (!/^\d+(\.\d+)?$/.test(text) || value < least || value > most)
+      throw new OptionError(`"${text}" is no limit: write a number from ${least} to ${most}, or off`);
+    return value;
+  };

@@ -1,6 +1,14 @@
 /** The provider's commands, as data. What each does is in run.ts; only `up` is each program's own. */
 import type { CommandSpec, OptionSpec } from "./command.ts";
-import { dataPolicies, readAliases, readPositive, readPrice, readRegion } from "./read.ts";
+import {
+  dataPolicies,
+  readAliases,
+  readDuration,
+  readLimit,
+  readPositive,
+  readPrice,
+  readRegion,
+} from "./read.ts";
 
 const CONFIG_DIR: OptionSpec = {
   name: "config-dir",
@@ -127,12 +135,104 @@ const LOGS: CommandSpec = {
   examples: ["gfe logs", "gfe logs -f", "gfe logs -n 500 --json"],
 };
 
+const PAUSE: CommandSpec = {
+  name: "pause",
+  summary: "serve nobody for a while: running answers end, the models leave the GPU's memory",
+  arguments: [
+    {
+      name: "time",
+      meaning: "how long, such as 10m or 1h30m; until `gfe resume` if not given",
+      read: readDuration,
+    },
+  ],
+  options: [...OF_ONE],
+  examples: ["gfe pause", "gfe pause 10m"],
+};
+
+const RESUME: CommandSpec = {
+  name: "resume",
+  summary: "end a pause; other reasons not to serve, such as the schedule, stay",
+  options: [...OF_ONE],
+  examples: ["gfe resume"],
+};
+
 const DRAIN: CommandSpec = {
   name: "drain",
   summary: "let running answers end, take no more, then end the agent",
   options: [{ name: "now", meaning: "abort what runs instead of letting it end" }, ...OF_ONE],
   examples: ["gfe drain", "gfe drain --now"],
 };
+
+const LIMITS: CommandSpec = {
+  name: "limits",
+  summary: "what this machine gives at most: shows the limits, or sets those that are named",
+  options: [
+    { name: "slots", value: "n", meaning: "answers at once", read: readLimit(1, 256) },
+    {
+      name: "temperature",
+      value: "celsius",
+      meaning: "pause while a GPU is hotter than this",
+      read: readLimit(30, 120),
+    },
+    {
+      name: "power",
+      value: "watts",
+      meaning: "pause while the GPUs take more than this",
+      read: readLimit(10, 20_000),
+    },
+    {
+      name: "memory",
+      value: "percent",
+      meaning: "pause while other programs use more than this of the GPUs' memory",
+      read: readLimit(1, 100),
+    },
+    { name: "hours", value: "n", meaning: "hours of serving a day", read: readLimit(1, 24) },
+    ...OF_ONE,
+  ],
+  notes: "`off` takes a limit away. They are kept, and hold for a running agent at once.",
+  examples: ["gfe limits", "gfe limits --slots 2 --temperature 80", "gfe limits --hours off"],
+};
+
+const SCHEDULE: readonly CommandSpec[] = [
+  {
+    name: "schedule",
+    summary: "when this machine serves: always, or within windows",
+    options: [],
+    group: true,
+    examples: [
+      "gfe schedule add mon-fri 22:00-07:00",
+      "gfe schedule add sat,sun 00:00-24:00",
+      "gfe schedule clear",
+    ],
+  },
+  {
+    name: "schedule list",
+    summary: "the windows in force",
+    options: [...OF_ONE],
+    isDefault: true,
+    examples: ["gfe schedule", "gfe schedule list --json"],
+  },
+  {
+    name: "schedule add",
+    summary: "serve within this window, too; the first one ends serving outside of it",
+    arguments: [
+      { name: "days", meaning: "mon-fri, sat,sun or daily", required: true },
+      {
+        name: "hours",
+        meaning: "such as 22:00-07:00, by this machine's clock; past midnight is fine",
+        required: true,
+      },
+    ],
+    options: [...OF_ONE],
+    examples: ["gfe schedule add mon-fri 22:00-07:00", "gfe schedule add daily 00:00-08:00"],
+  },
+  {
+    name: "schedule clear",
+    summary: "serve at any time again",
+    options: [...OF_ONE],
+    examples: ["gfe schedule clear"],
+  },
+];
 
 const DOCTOR: CommandSpec = {
   name: "doctor",
@@ -165,4 +265,15 @@ const UNINSTALL: CommandSpec = {
 };
 
 /** In the order in which --help lists them; a group goes before what is in it. */
-export const agentCommands: readonly CommandSpec[] = [UP, STATUS, LOGS, DRAIN, DOCTOR, UNINSTALL];
+export const agentCommands: readonly CommandSpec[] = [
+  UP,
+  STATUS,
+  LOGS,
+  PAUSE,
+  RESUME,
+  DRAIN,
+  LIMITS,
+  ...SCHEDULE,
+  DOCTOR,
+  UNINSTALL,
+];

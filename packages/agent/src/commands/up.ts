@@ -4,6 +4,7 @@ import type { Tracer } from "@gfe/tracing";
 import { type Agent, type AgentEvent, type AgentOptions, startAgent } from "../agent.ts";
 import { askAgent } from "../control/client.ts";
 import { type Control, startControl } from "../control/control.ts";
+import { windowText } from "../control/owner.ts";
 import { recordOf, wordsOf } from "../control/records.ts";
 import { counted } from "../control/status.ts";
 import type { DetectOptions } from "../engines/detect.ts";
@@ -11,7 +12,7 @@ import type { Engine } from "../engines/engine.ts";
 import { AgentError } from "../errors.ts";
 import { EndpointTaken, type Host } from "../host.ts";
 import { parseHubAddress } from "../hub-address.ts";
-import { openPanel, type Panel } from "../panel/panel.ts";
+import { openPanel, type Panel, type PanelActions } from "../panel/panel.ts";
 import { printable } from "../panel/text.ts";
 import { EXIT, type Output } from "./command.ts";
 import { alreadyRunning } from "./running.ts";
@@ -145,9 +146,7 @@ function showing(host: Host, options: UpOptions, out: Output, control: Control):
   const panel: Panel = openPanel({
     ...{ host, terminal, status: control.status, journal: control.journal, onChange: control.onChange },
     actions: {
-      togglePause: async () => "Pausing is not possible yet.",
-      setSlots: async () => "Limits are not possible yet.",
-      toggleSchedule: async () => "A schedule is not possible yet.",
+      ...ownerActions(control),
       drain: control.drain,
     },
   });
@@ -162,6 +161,35 @@ function showing(host: Host, options: UpOptions, out: Output, control: Control):
       out.line(
         `Left the hub. ${counted(done, "answer")} with ${counted(output_tokens, "token")}${failed > 0 ? `, ${failed} failed` : ""}.`,
       );
+    },
+  };
+}
+
+/** What the panel's keys set; the words say how it stands then. */
+function ownerActions({ guest }: Control): Omit<PanelActions, "drain"> {
+  return {
+    async togglePause() {
+      if (guest.state().reasons.some(({ code }) => code === "owner_paused")) {
+        guest.resume();
+        return "Resumed.";
+      }
+      guest.pause(null);
+      return "Paused: running answers end, then nothing more is taken. p goes on.";
+    },
+    async setSlots(slots) {
+      const settings = guest.settings();
+      await guest.put({ ...settings, limits: { ...settings.limits, slots } });
+      return `${counted(slots, "answer")} at once.`;
+    },
+    async toggleSchedule() {
+      const settings = guest.settings();
+      const { on, windows } = settings.schedule;
+      if (windows.length === 0)
+        return "There is no schedule: `gfe schedule add mon-fri 22:00-07:00` makes one.";
+      await guest.put({ ...settings, schedule: { on: !on, windows } });
+      return on
+        ? "The schedule is off: it serves at any time."
+        : `On: ${windows.map(windowText).join(", ")}.`;
     },
   };
 }

@@ -14,7 +14,9 @@ import { attemptId, hubOf } from "../testing/nodes.ts";
 import { askAgent, followAgent } from "./client.ts";
 import { type Control, startControl } from "./control.ts";
 import { CONTROL_LIMITS, controlEndpoint } from "./endpoint.ts";
+import { readSettings } from "./guest.ts";
 import { createJournal, JOURNAL_LIMITS, readJournal } from "./journal.ts";
+import { daysOf, hoursOf } from "./owner.ts";
 import type { AgentRecord } from "./records.ts";
 
 const clean: (() => unknown)[] = [];
@@ -74,6 +76,52 @@ describe("the endpoint of a running agent", () => {
     connection.send({ type: "attempt.cancel", attempt: attempt.id, reason: "test" });
     await attempt.end;
     await expect.poll(async () => (await statusOf(host)).served).toMatchObject({ done: 0, failed: 1 });
+  });
+
+  it("pauses it, for a while or until it is resumed, and keeps the connection", async () => {
+    const { host, connection } = await running({ deltas: 50, paceMs: 5 });
+    const attempt = connection.start({ attempt: attemptId() });
+    await attempt.delivered(1);
+    const asked = await askAgent(host, "/pause", {});
+    expect(asked).toMatchObject({
+      status: { paused: [{ code: "owner_paused" }], connection: { state: "joined" } },
+    });
+    expect((await connection.frame("drain")).draining).toBe(true);
+    expect((await attempt.end).type).toBe("attempt.done"); // what ran goes on to its end
+    expect(await connection.start({ attempt: attemptId() }).end).toMatchObject({ code: "draining" });
+    expect(await askAgent(host, "/resume", {})).toMatchObject({ status: { paused: [] } });
+    await connection.frame("drain", ({ draining }) => !draining);
+    expect(
+      (await connection.start({ attempt: attemptId(), body: { messages: [], max_tokens: 2 } }).end).type,
+    ).toBe("attempt.done");
+    await askAgent(host, "/pause", { for_s: 1 });
+    await expect.poll(async () => (await statusOf(host)).paused, { timeout: 3_000 }).toEqual([]);
+    expect(await askAgent(host, "/pause", { for_s: 0 })).toMatchObject({
+      message: expect.stringMatching(/^for_s: /),
+    });
+  });
+
+  it("keeps the limits and the schedule that it is told, and announces its slots anew", async () => {
+    const { host, connection, agent } = await running({ models: [{ name: "story", slots: 4 }] });
+    expect(await askAgent(host, "/limits", { slots: 2, temperature_c: 80 })).toMatchObject({
+      status: { slots: 2 },
+    });
+    await connection.frame("announce", ({ announcement }) => announcement.slots === 2);
+    expect(await askAgent(host, "/limits", { slots: 0 })).toMatchObject({
+      message: expect.stringMatching(/^slots: /),
+    });
+    expect(
+      await askAgent(host, "/schedule", { windows: [{ days: "monday", from: "1", to: "2" }] }),
+    ).toMatchObject({
+      message: expect.stringMatching(/^windows\.0\.days: must be days such as mon-fri/),
+    });
+    await askAgent(host, "/schedule", { windows: [{ days: "mon-fri", from: "22:00", to: "07:00" }] });
+    expect(await readSettings(host)).toEqual({
+      limits: { slots: 2, temperature_c: 80 },
+      schedule: { on: true, windows: [{ days: "mon-fri", from: "22:00", to: "07:00" }] },
+    });
+    expect(await askAgent(host, "/limits", { slots: null })).toMatchObject({ status: { slots: 4 } });
+    expect(agent.running).toBe(0);
   });
 
   it("lets its owner drain it, and says that nothing answers after its end", async () => {
@@ -296,4 +344,31 @@ it("a connection that sends no whole request is cut", async () => {
   );
   sent.write("1");
   expect([408, "ECONNRESET"]).toContain(((await ended) as { code?: string }).code ?? (await ended));
+});
+
+describe("days and hours", () => {
+  it.each<[string, number[] | null]>([
+    ["daily", [0, 1, 2, 3, 4, 5, 6]],
+    ["mon-fri", [0, 1, 2, 3, 4]],
+    ["fri-mon", [0, 4, 5, 6]],
+    ["sat,sun", [5, 6]],
+    ["wed", [2]],
+    ["mon-", null],
+    ["mon-tue-wed", null],
+    ["", null],
+    ["someday", null],
+  ])("%j are days as a person means them", (text, days) => {
+    expect(daysOf(text)).toEqual(days);
+  });
+
+  it.each<[string, object | null]>([
+    ["22:00-07:00", { from: "22:00", to: "07:00" }],
+    ["00:00-24:00", { from: "00:00", to: "24:00" }],
+    ["24:00-07:00", null],
+    ["25:00-07:00", null],
+    ["7-9", null],
+    ["07:00-07:00", null],
+  ])("%j are hours", (text, hours) => {
+    expect(hoursOf(text)).toEqual(hours);
+  });
 });

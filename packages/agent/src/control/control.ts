@@ -3,6 +3,7 @@ import type { Agent, AgentEvent } from "../agent.ts";
 import { createEarnings } from "../earnings.ts";
 import type { Host, Serving } from "../host.ts";
 import { AGENT_VERSION } from "../version.ts";
+import { createGuest, type Guest, readSettings } from "./guest.ts";
 import { createJournal, type Journal } from "./journal.ts";
 import { recordOf } from "./records.ts";
 import { serveControl } from "./server.ts";
@@ -20,6 +21,7 @@ export interface ControlOptions {
 
 export interface Control {
   readonly journal: Journal;
+  readonly guest: Guest;
   status(): AgentStatus;
   /** For AgentOptions.onEvent. */
   onEvent(event: AgentEvent): void;
@@ -42,6 +44,15 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     for (const listener of [...listeners]) listener();
   };
   const earnings = createEarnings({ host, origin: hub, token: options.token }, changed);
+  const guest = createGuest({
+    host,
+    settings: await readSettings(host),
+    onChange() {
+      heed();
+      notePause();
+      changed();
+    },
+  });
   const served = { done: 0, failed: 0, input_tokens: 0, output_tokens: 0 };
   let agent: Agent | null = null;
   let nodeId: string | null = null;
@@ -53,6 +64,24 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     problem: null,
     retry_at_ms: null,
   };
+
+  /** What the guest says holds for the agent from now on. */
+  function heed(): void {
+    const { serving, slots } = guest.state();
+    agent?.setServing(serving);
+    agent?.limitSlots(slots);
+  }
+
+  /** Once a change: what has paused it, or that nothing does. */
+  let pausedBy = "";
+  function notePause(): void {
+    const { reasons } = guest.state();
+    const codes = reasons.map(({ code }) => code).join();
+    if (codes === pausedBy) return;
+    pausedBy = codes;
+    const at_ms = Math.round(host.nowMs());
+    journal.put(reasons[0] ? { at_ms, type: "paused", reasons } : { at_ms, type: "resumed" });
+  }
 
   function connected(
     state: AgentConnection["state"],
@@ -105,7 +134,9 @@ export async function startControl(options: ControlOptions): Promise<Control> {
       attempts: attempts.map(({ attempt, model, startedAtMs, tokens, tokensPerS }) => ({
         ...{ attempt, model, tokens, started_at_ms: startedAtMs, tokens_s: tokensPerS },
       })),
-      ...{ paused: [], schedule: null, gpus: [] },
+      paused: guest.state().reasons,
+      ...guest.settings(),
+      gpus: [],
       served: { ...served },
       earnings: earned && {
         today_micro: earned.todayMicro,
@@ -121,6 +152,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
 
   const control: Omit<Control, "close"> = {
     journal,
+    guest,
     status,
     onEvent(event) {
       note(event);
@@ -129,6 +161,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     },
     joined(joinedAgent) {
       agent = joinedAgent;
+      heed();
       changed();
     },
     onChange(listener) {
@@ -146,6 +179,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     ...control,
     async close() {
       earnings.close();
+      guest.close();
       await journal.close();
       await serving.close();
     },

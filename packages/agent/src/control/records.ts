@@ -97,6 +97,12 @@ export function wordsOf(record: AgentRecord): string | null {
       return Number(record.running) === 0
         ? "Leaving."
         : `Letting ${text("running")} answer(s) end; Ctrl-C again stops at once.`;
+    case "paused":
+      return `Paused: ${list("reasons")
+        .map(({ message }) => String(message))
+        .join("; ")}`;
+    case "resumed":
+      return "Serving again.";
     case "warning":
       return `Warning: ${text("message")}`;
     case "ended":

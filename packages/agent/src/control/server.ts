@@ -9,12 +9,16 @@ import { z } from "zod";
 import { parseJson } from "../body.ts";
 import type { Host, LocalAnswer, LocalRequest, Serving } from "../host.ts";
 import { CONTROL_LIMITS, prepareEndpoint } from "./endpoint.ts";
+import type { Guest } from "./guest.ts";
 import type { Journal } from "./journal.ts";
+import { limitsSchema, scheduleSchema } from "./owner.ts";
 import type { AgentStatus } from "./status.ts";
 
 const PAUSE_S_MAX = 30 * 86_400;
 
 const bodies = {
+  limits: limitsSchema.partial(),
+  schedule: scheduleSchema.partial(),
   pause: z.object({ for_s: z.number().min(1).max(PAUSE_S_MAX).optional() }),
   drain: z.object({ now: z.boolean().optional() }),
   nothing: z.object({}),
@@ -24,6 +28,7 @@ export interface ControlParts {
   host: Pick<Host, "serve" | "files" | "directories" | "platform" | "nowMs">;
   status(): AgentStatus;
   journal: Journal;
+  guest: Guest;
   drain(now: boolean): void;
   refresh(): Promise<void>;
 }
@@ -52,6 +57,22 @@ async function answer(parts: ControlParts, request: LocalRequest): Promise<Local
       return told();
     case "GET /events":
       return { status: 200, body: events(parts.journal) };
+    case "POST /pause":
+      return reading(bodies.pause, ({ for_s }) =>
+        parts.guest.pause(for_s === undefined ? null : parts.host.nowMs() + for_s * 1000),
+      );
+    case "POST /resume":
+      return reading(bodies.nothing, () => parts.guest.resume());
+    case "POST /limits":
+      return reading(bodies.limits, (limits) => {
+        const settings = parts.guest.settings();
+        return parts.guest.put({ ...settings, limits: { ...settings.limits, ...limits } });
+      });
+    case "POST /schedule":
+      return reading(bodies.schedule, (schedule) => {
+        const settings = parts.guest.settings();
+        return parts.guest.put({ ...settings, schedule: { ...settings.schedule, ...schedule } });
+      });
     case "POST /drain":
       return reading(bodies.drain, ({ now = false }) => parts.drain(now));
     case "POST /refresh":

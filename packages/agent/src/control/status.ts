@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { durationText } from "../panel/text.ts";
+import { limitsSchema, scheduleSchema } from "./owner.ts";
 
 /** Decimal strings of micro-credits, as everywhere on the wire. */
 const micro = z.string().regex(/^-?\d{1,30}$/);
@@ -19,7 +20,6 @@ const earningsSchema = z.object({
   available_micro: micro,
   asked_at_ms: z.number(),
 });
-export type AgentEarnings = z.infer<typeof earningsSchema>;
 
 export const connectionSchema = z.object({
   state: z.enum(["connecting", "joined", "waiting"]),
@@ -45,7 +45,6 @@ const attemptSchema = z.object({
   /** Since the first token; null before the second. */
   tokens_s: z.number().nullable(),
 });
-export type RunningAttempt = z.infer<typeof attemptSchema>;
 
 const engineSchema = z.object({
   kind: z.string(),
@@ -84,8 +83,8 @@ export const agentStatusSchema = z.object({
   attempts: z.array(attemptSchema),
   /** Empty while it serves. */
   paused: z.array(reasonSchema).default([]),
-  /** Whether the schedule counts; null where there is none. */
-  schedule: z.boolean().nullable().default(null),
+  limits: limitsSchema.partial().default({}),
+  schedule: scheduleSchema.default({ on: true, windows: [] }),
   gpus: z.array(gpuSchema).default([]),
   /** Since the start. */
   served: z.object({

@@ -20,7 +20,8 @@ const statusOf = (patch: Partial<AgentStatus> = {}): AgentStatus => ({
     { attempt: "att_1", model: "llama3.2:1b", started_at_ms: NOW - 3_100, tokens: 128, tokens_s: 45.12 },
   ],
   paused: [],
-  schedule: null,
+  limits: {},
+  schedule: { on: true, windows: [] },
   gpus: [
     {
       ...{ name: "NVIDIA GeForce RTX 4090", load_percent: 93, memory_used_bytes: 18.2 * 2 ** 30 },

@@ -68,13 +68,14 @@ export function createNodeTerminal(env: Readonly<Record<string, string | undefin
     },
     onHandOver(callbacks) {
       if (handovers.size === 0) {
-        process.once("exit", leave);
+        // Before the words of a crash: on the panel's screen nobody would read them.
+        process.once("exit", leave).once("uncaughtExceptionMonitor", leave);
         process.on("SIGTSTP", suspend).on("SIGCONT", onContinue);
       }
       handovers.add(callbacks);
       return () => {
         if (!handovers.delete(callbacks) || handovers.size > 0) return;
-        process.removeListener("exit", leave);
+        process.removeListener("exit", leave).removeListener("uncaughtExceptionMonitor", leave);
         process.removeListener("SIGTSTP", suspend).removeListener("SIGCONT", onContinue);
       };
     },

@@ -10,6 +10,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { Gfe, gfe } from "./testing/gfe.ts";
 import { hasTerminals, TestTerminal } from "./testing/terminal.ts";
 
+const MAIN = fileURLToPath(new URL("./main.ts", import.meta.url));
 const BIN = fileURLToPath(new URL("../bin/gfe.js", import.meta.url));
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -254,6 +255,19 @@ describe.skipIf(!hasTerminals())("the panel, in a real terminal", () => {
     await terminal.shows(/Left the hub/);
     terminal.type("exit\n");
     expect(await terminal.ended).toMatchObject({ status: 0 });
+  });
+
+  test("gives the terminal back when the program breaks, and its last words can be read", async () => {
+    await keptToken();
+    const crash = encodeURIComponent("process.on('SIGUSR2', () => { throw new Error('broken by a test'); })");
+    terminal = new TestTerminal([process.execPath, MAIN, ...upArgs()], {
+      NODE_OPTIONS: `--import=data:text/javascript,${crash}`,
+    });
+    await terminal.shows(/● Serving/);
+    const { process_id } = JSON.parse((await own("status", "--json")).stdout) as { process_id: number };
+    process.kill(process_id, "SIGUSR2");
+    expect(await terminal.ended).toEqual({ status: 1, echo: true, lines: true });
+    expect(terminal.screen).toMatch(/broken by a test/);
   });
 
   test("is lines instead where the terminal can only write them", async () => {

@@ -39,8 +39,8 @@ export interface UpParts {
   /** Engines of its own, beside those that are found. */
   engines: readonly Engine[];
   tracer?: Tracer | undefined;
-  /** Calls `first` at the first request to stop, `again` at each later one. Returns its end. */
-  onStopSignals(first: () => void, again: () => void): () => void;
+  /** Calls `first` at the first request to stop, `again` at each later one, until the process ends. */
+  onStopSignals(first: () => void, again: () => void): void;
 }
 
 /** Resolves with the exit status when the agent has ended. */
@@ -68,7 +68,7 @@ async function run(host: Host, options: UpOptions, out: Output, parts: UpParts):
   const abort = () => stopping.abort();
   const control = await startControl({ host, hub: origin, token: got.token, name, abort });
   const view = showing(host, options, out, control);
-  const forget = parts.onStopSignals(
+  parts.onStopSignals(
     () => control.drain(false),
     () => control.drain(true),
   );
@@ -92,7 +92,6 @@ async function run(host: Host, options: UpOptions, out: Output, parts: UpParts):
     if (stopping.signal.aborted && agent === null) return EXIT.fine;
     throw error;
   } finally {
-    forget();
     view.close();
     await control.close();
   }

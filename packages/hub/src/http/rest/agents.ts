@@ -43,7 +43,7 @@ export function registerAgents(instance: FastifyInstance, deps: RestDeps): void 
     async (request) => {
       const { id } = request.params;
       const userId = await ownNode(request, id, "read");
-      const now = new Date();
+      const now = new Date(deps.nowMs());
       const since = request.query.since === undefined ? now : new Date(request.query.since);
       const [earned, { available }] = await Promise.all([
         nodeEarnings(pool, { userId, nodeId: id, since, now }),

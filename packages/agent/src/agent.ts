@@ -27,7 +27,7 @@ import { loadIdentity } from "./identity.ts";
 import { AGENT_LIMITS } from "./limits.ts";
 import { createLink, type Link, type LinkCounters } from "./link.ts";
 import { probeGpus } from "./probe.ts";
-import { type AttemptReport, createRunner, type Runner } from "./runner.ts";
+import { type AttemptReport, createRunner, type Runner, type RunningAttempt } from "./runner.ts";
 
 export type AgentEvent =
   | { type: "engines"; engines: { kind: string; label: string; models: number; error: string | null }[] }
@@ -81,10 +81,17 @@ export interface AgentOptions {
 export interface Agent {
   readonly nodeId: string;
   readonly running: number;
+  readonly attempts: readonly RunningAttempt[];
+  /** At once, over all models. */
+  readonly slots: number;
   readonly offers: readonly ModelOffer[];
   readonly counters: Readonly<LinkCounters>;
   /** Looks at the engines now instead of at the next turn. */
   refresh(): Promise<void>;
+  /** Takes no more work until told otherwise; what runs goes on to its end, and the connection stays. */
+  setServing(serving: boolean): void;
+  /** Attempts at once, over all models, below what its options say; null for what they say. */
+  limitSlots(slots: number | null): void;
   /** Takes no more work, waits for what runs up to a bound, then ends. */
   drain(timeoutMs?: number): Promise<void>;
   /** Aborts what runs and ends. */
@@ -115,8 +122,16 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     ...(options.offers ? { offers: options.offers } : {}),
     ...(options.aliases ? { aliases: options.aliases } : {}),
   });
+  let slotLimit: number | null = null;
   const slots = () =>
-    Math.max(1, Math.min(options.slots ?? sumOfSlots(catalogue.offers), OFFER_LIMITS.slotsPerModel));
+    Math.max(
+      1,
+      Math.min(
+        options.slots ?? sumOfSlots(catalogue.offers),
+        slotLimit ?? Number.POSITIVE_INFINITY,
+        OFFER_LIMITS.slotsPerModel,
+      ),
+    );
   const name = (options.name ?? host.hostName).replace(/\p{Cc}/gu, "").slice(0, 80) || "node";
   const announcement = (): Announcement => ({
     name,
@@ -130,6 +145,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   let nodeId = "";
   let ending: ExitReason | null = null;
   let draining = false;
+  let serving = true;
   let callOffRefresh = () => {};
   let refreshing: Promise<void> | null = null;
   const lookup = new AbortController();
@@ -170,7 +186,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       pin: (key) => records.put(address.origin, { key }),
       joined(grant) {
         nodeId = grant.node_id;
-        if (draining) link.send({ type: "drain", draining: true });
+        if (draining || !serving) link.send({ type: "drain", draining: true });
         onEvent({ type: "joined", nodeId, hubKey: grant.hub_key });
         first.resolve();
       },
@@ -287,11 +303,28 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     get running() {
       return runner.running;
     },
+    get attempts() {
+      return runner.attempts();
+    },
+    get slots() {
+      return slots();
+    },
     get offers() {
       return catalogue.offers;
     },
     counters: link.counters,
     refresh,
+    setServing(value) {
+      if (value === serving || draining) return;
+      serving = value;
+      runner.setDraining(!serving);
+      link.send({ type: "drain", draining: !serving });
+    },
+    limitSlots(limit) {
+      if (limit === slotLimit) return;
+      slotLimit = limit;
+      announce();
+    },
     drain: (timeoutMs = AGENT_LIMITS.drainMs) => leave({ type: "drained" }, timeoutMs),
     stop: () => leave({ type: "stopped" }, 0),
     done: done.promise,

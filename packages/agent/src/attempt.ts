@@ -24,7 +24,7 @@ import { AGENT_LIMITS, ENGINE_LIMITS, SEND_LIMITS } from "./limits.ts";
 import { type Seen, signReceipt, usageOf } from "./receipts.ts";
 
 export interface AttemptOptions {
-  host: Pick<Host, "after">;
+  host: Pick<Host, "after" | "nowMs">;
   start: AttemptStart;
   engine: Engine;
   digest: string | null;
@@ -39,6 +39,7 @@ type AbortCause = { code: AttemptFailure; message: string };
 export class Attempt {
   readonly id: string;
   readonly model: string;
+  readonly startedAtMs: number;
   readonly #options: AttemptOptions;
   readonly #controller = new AbortController();
   readonly #seen: Seen;
@@ -46,6 +47,7 @@ export class Attempt {
   #ended = false;
   #resume: (() => void) | null = null;
   #paused: Promise<void> | null = null;
+  #firstDeltaMs = 0;
   /** The first half of a character that two deltas share. */
   #highSurrogate = "";
 
@@ -53,6 +55,7 @@ export class Attempt {
     this.#options = options;
     this.id = options.start.attempt;
     this.model = options.start.model;
+    this.startedAtMs = options.host.nowMs();
     this.#seen = {
       inputBytes: inputBytesOf(options.start.body),
       outputBytes: 0,
@@ -86,6 +89,11 @@ export class Attempt {
       engineGone,
       outputBytes: this.#seen.outputBytes,
     };
+  }
+
+  /** Deltas so far, each about a token, and when the first of them came. */
+  get progress(): { deltas: number; firstAtMs: number } {
+    return { deltas: this.#seen.outputDeltas, firstAtMs: this.#firstDeltaMs };
   }
 
   /** The receipt for what was used. */
@@ -195,7 +203,7 @@ export class Attempt {
 
   #count(bytes: number): void {
     this.#seen.outputBytes += bytes;
-    this.#seen.outputDeltas++;
+    if (this.#seen.outputDeltas++ === 0) this.#firstDeltaMs = this.#options.host.nowMs();
     if (
       this.#seen.outputBytes > ENGINE_LIMITS.answerBytes ||
       this.#options.deltas.queuedBytes > SEND_LIMITS.queuedBytes

@@ -5,11 +5,16 @@
 
 export interface HttpRequest {
   url: string;
-  method?: "GET" | "POST";
+  method?: "GET" | "POST" | "DELETE";
   headers?: Record<string, string>;
   body?: string;
   /** Aborting cuts the connection at once, before or during the response. */
   signal?: AbortSignal;
+  /**
+   * A unix socket or named pipe to connect to, whatever host the address names. The error's `code` says why there is no
+   * connection: ENOENT, ECONNREFUSED, EACCES.
+   */
+  socketPath?: string;
 }
 
 export interface HttpResponse {
@@ -52,6 +57,12 @@ export interface FileFacts {
   mode: number | null;
 }
 
+export interface FileWriter {
+  /** Resolves when the operating system has taken all of it. Rejects with code ENOSPC where the disk is full. */
+  write(bytes: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
 export interface Files {
   /** Null where there is no such file. */
   read(path: string): Promise<Uint8Array | null>;
@@ -62,7 +73,70 @@ export interface Files {
   facts(path: string): Promise<FileFacts | null>;
   /** SHA-256 of the content as 64 hex digits, read in pieces. */
   sha256(path: string): Promise<string>;
+  /** Opens a file to write behind what it holds; makes it, with this mode, where there is none. */
+  append(path: string, options: { mode: number }): Promise<FileWriter>;
+  /** In one step; what was at `to` is replaced. */
+  rename(from: string, to: string): Promise<void>;
+  /** A file, or a folder with all in it; an absent one is no error. */
+  remove(path: string): Promise<void>;
+  /** The names in a folder, in no order; none where there is no such folder. */
+  list(directory: string): Promise<string[]>;
+  /** Bytes that this user may still write where `path` is or will be. */
+  freeBytes(path: string): Promise<number>;
   join(...parts: string[]): string;
+}
+
+/** What another program of the same owner asks on a local endpoint. */
+export interface LocalRequest {
+  method: string;
+  path: string;
+  /** Whole; what is larger than the bound was refused before. */
+  body: string;
+}
+
+export interface LocalAnswer {
+  status: number;
+  /** JSON, or lines of it as they come; their iterator is returned when the asker leaves. */
+  body: string | AsyncIterable<string>;
+}
+
+export interface LocalLimits {
+  bodyBytes: number;
+  connections: number;
+  /** For a request to arrive whole. */
+  requestMs: number;
+}
+
+/** The end of what `serve` began. */
+export interface Serving {
+  close(): Promise<void>;
+}
+
+/** Another program answers at this endpoint. */
+export class EndpointTaken extends Error {
+  constructor(endpoint: string) {
+    super(`${endpoint} is served by another program`);
+    this.name = "EndpointTaken";
+  }
+}
+
+/** A terminal that somebody looks at. */
+export interface Terminal {
+  readonly columns: number;
+  readonly rows: number;
+  /** Whether colours are wanted: NO_COLOR and terminals without them say no. */
+  readonly colour: boolean;
+  write(text: string): void;
+  /** What is typed, as it comes: maybe several keys at once. While anybody listens, nothing is echoed. Returns its end. */
+  onKey(callback: (typed: string) => void): () => void;
+  onResize(callback: () => void): () => void;
+  /**
+   * `leave` before the terminal goes to somebody else (Ctrl-Z, the end of the process, however it comes), `enter` when it is
+   * back. Returns its end, which calls neither.
+   */
+  onHandOver(callbacks: { leave(): void; enter(): void }): () => void;
+  /** As Ctrl-Z does without the raw mode. */
+  suspend(): void;
 }
 
 export type RunResult =
@@ -77,6 +151,8 @@ export interface Log {
 
 export interface Host {
   readonly platform: string;
+  /** What runs the agent's code, and the lowest version that can. */
+  readonly runtime: { name: string; version: string; least: string };
   readonly hostName: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** `config`: the node key and pinned hubs. `state`: caches that may be lost. */
@@ -91,6 +167,19 @@ export interface Host {
   ): Socket;
   /** Runs a program without a shell; its output is cut at a bound. */
   run(command: string, args: readonly string[], options: { timeoutMs: number }): Promise<RunResult>;
+  /**
+   * Answers HTTP on a unix socket (mode 0600) or a named pipe, for programs of the same user. The file that an ended program left
+   * is replaced. Rejects with EndpointTaken where a living one answers.
+   */
+  serve(
+    endpoint: string,
+    handler: (request: LocalRequest) => Promise<LocalAnswer>,
+    limits: LocalLimits,
+  ): Promise<Serving>;
+  /** Null where nobody looks: a pipe, a file, a service. */
+  readonly terminal: Terminal | null;
+  /** Of this program, for its owner to see. */
+  readonly processId: number;
   /** Milliseconds since 1970 at its start, going on evenly: for durations. A jump of the wall clock does not move it. */
   nowMs(): number;
   /** Calls back once after `ms`; returns how to call it off. */

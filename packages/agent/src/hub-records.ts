@@ -4,7 +4,7 @@ import { AgentError } from "./errors.ts";
 import type { Host } from "./host.ts";
 import { PRIVATE_DIRECTORY_MODE, PRIVATE_FILE_MODE, readPrivate } from "./identity.ts";
 
-const HUBS_FILE = "hubs.json";
+export const HUBS_FILE = "hubs.json";
 
 const recordSchema = z.object({ key: z.string().optional(), agent_token: z.string().optional() });
 const fileSchema = z.record(z.string(), recordSchema);
@@ -16,6 +16,8 @@ export interface HubRecord {
 }
 
 export interface HubRecords {
+  /** The hubs that are known, by their origins. */
+  origins(): Promise<string[]>;
   /** Empty for a hub that was never joined. */
   get(origin: string): Promise<HubRecord>;
   /** Keeps what is given, and what it knew besides. */
@@ -63,6 +65,7 @@ export function createHubRecords({ files, directories, log }: RecordsHost): HubR
   }
 
   return {
+    origins: async () => Object.keys(await load()),
     async get(origin) {
       const record = (await load())[origin];
       return { key: record?.key, agentToken: record?.agent_token };

@@ -6,7 +6,7 @@ import type { Files, Host } from "./host.ts";
 
 export const PRIVATE_FILE_MODE = 0o600;
 export const PRIVATE_DIRECTORY_MODE = 0o700;
-const KEY_FILE = "node-key.json";
+export const KEY_FILE = "node-key.json";
 
 const keyFileSchema = z.object({
   public_key: z.string().regex(/^[A-Za-z0-9_-]{43}$/),

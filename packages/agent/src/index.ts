@@ -1,6 +1,12 @@
 export * from "./agent.ts";
 export * from "./aliases.ts";
 export type { PriceList } from "./catalogue.ts";
+export { asRun, type CommandRun, type CommandSpec, OptionError, type Output } from "./commands/command.ts";
+export { examplesOf, flagsOf } from "./commands/help.ts";
+export { type ParsedLine, parseLine } from "./commands/parse.ts";
+export { agentRuns } from "./commands/run.ts";
+export { agentCommands } from "./commands/table.ts";
+export { runUp, type UpOptions } from "./commands/up.ts";
 export * from "./device.ts";
 export { createBuiltInEngine } from "./engines/built-in.ts";
 export type { BuiltInOptions } from "./engines/built-in-model.ts";

@@ -1,7 +1,19 @@
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { chmod, link, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import {
+  chmod,
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  statfs,
+  writeFile,
+} from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import type { Files } from "./host.ts";
 
@@ -79,6 +91,43 @@ export const nodeFiles: Files = {
     const hash = createHash("sha256");
     await pipeline(createReadStream(path, { highWaterMark: 1024 * 1024 }), hash);
     return hash.digest("hex");
+  },
+
+  async append(path, { mode }) {
+    const file = await open(path, "a", mode);
+    return {
+      async write(bytes) {
+        for (let at = 0; at < bytes.byteLength; ) {
+          const { bytesWritten } = await file.write(bytes, at);
+          at += bytesWritten;
+        }
+      },
+      close: () => file.close(),
+    };
+  },
+
+  rename,
+
+  remove: (path) => rm(path, { recursive: true, force: true }),
+
+  async list(directory) {
+    try {
+      return await readdir(directory);
+    } catch (error) {
+      if (is(error, "ENOENT")) return [];
+      throw error;
+    }
+  },
+
+  async freeBytes(path) {
+    try {
+      const { bavail, bsize } = await statfs(path);
+      return bavail * bsize;
+    } catch (error) {
+      const above = dirname(path);
+      if (!is(error, "ENOENT") || above === path) throw error;
+      return nodeFiles.freeBytes(above);
+    }
   },
 
   join,

@@ -4,7 +4,9 @@ import { homedir, hostname } from "node:os";
 import { join } from "node:path";
 import type { Files, Host, Log, RunResult } from "./host.ts";
 import { nodeFiles } from "./node-files.ts";
+import { serveLocal } from "./node-local.ts";
 import { createNodeHttp, dialNodeSocket } from "./node-network.ts";
+import { createNodeTerminal } from "./node-terminal.ts";
 
 const RUN_OUTPUT_BYTES_MAX = 1024 * 1024;
 
@@ -25,6 +27,7 @@ export function createNodeHost(options: NodeHostOptions = {}): Host {
     join(env[variable] || join(env.HOME || homedir(), ...fallback), "gfe");
   return {
     platform: process.platform,
+    runtime: { name: "Node", version: process.versions.node, least: "24.0.0" },
     hostName: hostname(),
     env,
     directories: {
@@ -36,6 +39,9 @@ export function createNodeHost(options: NodeHostOptions = {}): Host {
     http: createNodeHttp(),
     dial: dialNodeSocket,
     run: runProgram,
+    serve: serveLocal,
+    terminal: createNodeTerminal(env),
+    processId: process.pid,
     // Evenly, whatever becomes of the wall clock: a jump of it is no silence of the hub.
     nowMs: () => performance.timeOrigin + performance.now(),
     after(ms, callback) {

@@ -26,7 +26,8 @@ export function createNodeHttp(): (request: HttpRequest) => Promise<HttpResponse
       if (request.signal?.aborted) return reject(request.signal.reason);
       const body = request.body === undefined ? undefined : Buffer.from(request.body);
       const sent = (url.protocol === "http:" ? http : https).request(url, {
-        agent: agents[url.protocol],
+        agent: request.socketPath === undefined ? agents[url.protocol] : false,
+        ...(request.socketPath === undefined ? {} : { socketPath: request.socketPath }),
         method: request.method ?? (body ? "POST" : "GET"),
         headers: {
           ...(body ? { "content-type": "application/json", "content-length": body.byteLength } : {}),

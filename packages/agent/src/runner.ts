@@ -48,8 +48,21 @@ export interface RunnerOptions {
   tracer?: Tracer | undefined;
 }
 
+/** An attempt that runs now, as its owner may see it. */
+export interface RunningAttempt {
+  attempt: string;
+  model: string;
+  startedAtMs: number;
+  /** Deltas, each about a token. */
+  tokens: number;
+  /** Since the first token; null before the second. */
+  tokensPerS: number | null;
+}
+
 export interface Runner {
   readonly running: number;
+  /** The longest-running first. */
+  attempts(): RunningAttempt[];
   start(frame: AttemptStart, outlet: Outlet): void;
   cancel(attempt: string): void;
   pause(attempt: string): void;
@@ -98,7 +111,6 @@ export function createRunner(options: RunnerOptions): Runner {
     outlet: Outlet,
     trace: AttemptTrace,
   ): Promise<void> {
-    const startedMs = host.nowMs();
     open.set(attempt, outlet);
     running.set(attempt.id, attempt);
     runningByModel.set(attempt.model, (runningByModel.get(attempt.model) ?? 0) + 1);
@@ -120,7 +132,7 @@ export function createRunner(options: RunnerOptions): Runner {
       failure: end.outcome.type === "failed" ? end.outcome.code : null,
       inputTokens: end.usage.input_tokens,
       outputTokens: end.usage.output_tokens,
-      durationMs: host.nowMs() - startedMs,
+      durationMs: host.nowMs() - attempt.startedAtMs,
     };
     options.onEnded?.(report, outlet);
     if (open.size > 0) return;
@@ -143,6 +155,15 @@ export function createRunner(options: RunnerOptions): Runner {
     get running() {
       return running.size;
     },
+    attempts: () =>
+      [...running.values()].map((attempt) => {
+        const { deltas, firstAtMs } = attempt.progress;
+        const elapsedS = (host.nowMs() - firstAtMs) / 1000;
+        return {
+          ...{ attempt: attempt.id, model: attempt.model, startedAtMs: attempt.startedAtMs },
+          ...{ tokens: deltas, tokensPerS: deltas > 1 && elapsedS > 0 ? (deltas - 1) / elapsedS : null },
+        };
+      }),
     start(frame, outlet) {
       if (running.has(frame.attempt) || ended.has(frame.attempt)) return; // a repeat: its end is or was told
       const placement = options.place(frame.model);

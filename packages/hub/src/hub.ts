@@ -390,6 +390,7 @@ async function serve(
     registerBatchApi(scope, { payerOf: inferencePayer, pool, deferred });
     registerRest(scope, {
       ...{ payerOf: inferencePayer, deferred, webhooks, nowMs, askCanary, turnout },
+      waiting: queue.length,
       accounts,
       books,
       pool,

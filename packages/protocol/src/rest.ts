@@ -75,6 +75,29 @@ export const agentTokenSchema = z.object({
 export type AgentToken = z.infer<typeof agentTokenSchema>;
 export const createAgentTokenSchema = z.object({ label: labelSchema });
 
+/** GET /api/v1/agent-tokens/self?node_key, by the agent token itself; DELETE revokes it → 204 */
+export const agentSelfSchema = z.object({
+  id: z.string(),
+  label: z.string(),
+  created_at: time,
+  /** The account's node with this key; null where none was asked for, or none is. */
+  node_id: z.string().nullable().default(null),
+});
+/** GET /api/v1/nodes/:id/earnings?since, by the owner or by an agent token of its; DELETE /api/v1/nodes/:id → 204 */
+export const nodeEarningsSchema = z.object({
+  /** After fees, of this node alone, since midnight UTC. */
+  today_micro: micro,
+  jobs_today: z.number(),
+  /** Of the last 60 minutes. */
+  hour_micro: micro,
+  /** Since the moment that was asked for, 7 days ago at most. */
+  since_micro: micro,
+  /** What the account has to spend. */
+  available_micro: micro,
+  /** Requests that wait for a slot at this hub, for all models. */
+  waiting: z.number(),
+});
+
 /** GET /api/v1/device/:userCode → what is asking; POST /api/v1/device/:userCode {approve: boolean} → 204 */
 export const deviceRequestSchema = z.object({
   user_code: z.string(),

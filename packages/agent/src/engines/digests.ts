@@ -3,7 +3,7 @@ import { z } from "zod";
 import { parseJson } from "../body.ts";
 import { delay, type FileFacts, type Host } from "../host.ts";
 
-const CACHE_FILE = "digests.json";
+export const CACHE_FILE = "digests.json";
 const ENTRIES_MAX = 1000;
 const cacheSchema = z.record(
   z.string(),

@@ -98,6 +98,7 @@ export class HonestNode implements SimNode {
     const { place, random } = this.#spec;
     return {
       platform: "linux",
+      runtime: { name: "simulation", version: "1.0.0", least: "1.0.0" },
       hostName: this.#spec.name,
       env: {},
       directories: { config: "/config", state: "/state" },
@@ -107,6 +108,9 @@ export class HonestNode implements SimNode {
       dial: (url, options, events) =>
         dialNodeSocket(url, { ...options, connect: () => network.connect(place) }, events),
       run: async () => ({ type: "absent" }),
+      serve: () => Promise.reject(new Error("there is nobody")),
+      terminal: null,
+      processId: 1,
       nowMs: () => clock.nowMs,
       after: (ms, callback) => clock.after(Math.max(1, ms), callback),
       soon: (callback) => void clock.after(0, callback),

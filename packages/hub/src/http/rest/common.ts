@@ -26,6 +26,8 @@ export interface RestDeps {
   /** Who pays for an inference request. Throws GfeError where the caller may not ask, or asked too often. */
   payerOf(request: FastifyRequest): Promise<Payer>;
   deferred: Deferred;
+  /** Requests that wait for a slot at this hub. */
+  waiting(): number;
   /** Whether webhooks may lead to addresses that are not public. */
   webhooks: { allowPrivate: boolean };
   nowMs: () => number;

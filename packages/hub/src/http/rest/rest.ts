@@ -1,5 +1,6 @@
 /** Our own REST under /api/v1: thin routes over accounts, books, jobs and the registry. */
 import type { FastifyInstance } from "fastify";
+import { registerAgents } from "./agents.ts";
 import { registerDeferred } from "./deferred.ts";
 import { registerDevice } from "./device.ts";
 import { registerDisputes } from "./disputes.ts";
@@ -16,6 +17,7 @@ export function registerRest(app: FastifyInstance, deps: StandingDeps): void {
   registerOwn(app, deps);
   registerReputation(app, deps);
   registerStanding(app, deps);
+  registerAgents(app, deps);
   registerSecrets(app, deps);
   registerDevice(app, deps);
   registerPrices(app, deps);

@@ -1,0 +1,39 @@
+import { askAgent, followAgent } from "../control/client.ts";
+import { readJournal } from "../control/journal.ts";
+import { type AgentRecord, wordsOf } from "../control/records.ts";
+import type { Host } from "../host.ts";
+import { printable } from "../panel/text.ts";
+import { EXIT, type Output } from "./command.ts";
+
+/** `gfe logs`. */
+export async function logsCommand(
+  host: Host,
+  { lines, follow, json }: { lines: number; follow?: boolean; json?: boolean },
+  out: Output,
+): Promise<number> {
+  const print = (record: AgentRecord) => {
+    if (json) return out.line(JSON.stringify(record));
+    for (const line of wordsOf(record)?.split("\n") ?? [])
+      out.line(`${new Date(record.at_ms).toISOString().replace(/\.\d+Z$/, "Z")}  ${printable(line)}`);
+  };
+  const kept = await readJournal(host, lines);
+  if (!follow) {
+    if (kept === null)
+      out.error("Nothing was kept yet: an agent has never run here. Start it with `gfe up`.");
+    for (const record of kept ?? []) print(record);
+    return kept === null ? EXIT.notRunning : EXIT.fine;
+  }
+  for (const record of kept ?? []) print(record);
+  if ((await askAgent(host)).type === "not_running") {
+    out.error("No agent runs here: nothing more will come. Start it with `gfe up`.");
+    return EXIT.notRunning;
+  }
+  // What the agent remembers was printed from its file already.
+  let lastMs = kept?.at(-1)?.at_ms ?? Number.NEGATIVE_INFINITY;
+  for await (const record of followAgent(host)) {
+    if (record.at_ms <= lastMs) continue;
+    lastMs = Number.NEGATIVE_INFINITY;
+    print(record);
+  }
+  return EXIT.fine;
+}

@@ -1,0 +1,279 @@
+/** The provider's commands, as data. What each does is in run.ts; only `up` is each program's own. */
+import type { CommandSpec, OptionSpec } from "./command.ts";
+import {
+  dataPolicies,
+  readAliases,
+  readDuration,
+  readLimit,
+  readPositive,
+  readPrice,
+  readRegion,
+} from "./read.ts";
+
+const CONFIG_DIR: OptionSpec = {
+  name: "config-dir",
+  value: "dir",
+  meaning: "where the node's key and state are kept, instead of the XDG directories",
+};
+
+const JSON_OBJECT: OptionSpec = { name: "json", meaning: "one JSON object" };
+const OF_ONE = [JSON_OBJECT, CONFIG_DIR] as const;
+
+const HUB: OptionSpec = {
+  name: "hub",
+  value: "url",
+  meaning: "the hub",
+  env: "GFE_HUB",
+  fallback: "http://127.0.0.1:8080",
+};
+const TOKEN: OptionSpec = {
+  name: "token",
+  value: "token",
+  meaning: "agent token, for machines without a browser near; better in the environment",
+  env: "GFE_AGENT_TOKEN",
+};
+
+const UP: CommandSpec = {
+  name: "up",
+  summary: "share this machine's engines through a hub and earn",
+  options: [
+    HUB,
+    TOKEN,
+    {
+      name: "model-path",
+      value: "gguf",
+      meaning: "run this model on the built-in engine",
+      env: "GFE_MODEL",
+      fullOnly: true,
+    },
+    {
+      name: "engine",
+      value: "url",
+      meaning: "an engine at an unusual address; may be repeated",
+      many: true,
+      fallback: [],
+      read: (url, urls) => [...(urls as string[]), url],
+    },
+    { name: "no-detect", meaning: "do not look for engines at their usual ports" },
+    { name: "slots", value: "n", meaning: "answers at once, over all models", read: readPositive },
+    { name: "name", value: "name", meaning: "the node's name; this machine's if not given" },
+    {
+      name: "price",
+      value: "price",
+      meaning:
+        "in credits: 0.5 is per request; request=0,in=0.2,cached=0.05,out=0.6,min=0.01,batch=50 names parts: per request, per million tokens (cached: input from the engine's cache), the least for an answer, percent off for batch work. `gfe price` overrides it",
+      read: readPrice,
+    },
+    {
+      name: "region",
+      value: "region",
+      meaning: "where this machine stands, such as de or eu-west; consumers may ask for it",
+      env: "GFE_REGION",
+      read: readRegion,
+    },
+    {
+      name: "data-policy",
+      value: "policy",
+      meaning:
+        "what you say of prompts and answers: none is kept, or this machine retains some. Consumers who allow no data collection reach only none",
+      env: "GFE_DATA_POLICY",
+      choices: dataPolicies,
+    },
+    {
+      name: "alias",
+      value: "name=model",
+      meaning: "another name for a model; may be repeated, or several with commas",
+      env: "GFE_ALIASES",
+      many: true,
+      read: readAliases,
+    },
+    {
+      name: "scripted",
+      meaning: "serve a scripted engine, labelled as such, that runs no model",
+    },
+    CONFIG_DIR,
+    { name: "plain", meaning: "lines instead of the live panel" },
+    { name: "json", meaning: "one JSON object a line for each event" },
+  ],
+  notes: `In a terminal it shows a live panel; ? tells its keys. Elsewhere, with --plain or with TERM=dumb it writes lines; NO_COLOR
+leaves colours out.
+Ctrl-C lets running answers end first; a second Ctrl-C stops at once.
+
+Traces of attempts go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, if it is set: docs/tracing.md.`,
+  examples: [
+    "gfe up --hub https://hub.example.org",
+    "gfe up --model-path ./model.gguf --price request=0,in=0.2,out=0.6",
+    "GFE_AGENT_TOKEN=gfe_at_… gfe up --plain",
+  ],
+};
+
+const STATUS: CommandSpec = {
+  name: "status",
+  summary: "what the running agent does: state and reason, models, running answers, earnings",
+  options: [...OF_ONE],
+  notes: "Exit status 3 where no agent runs.",
+  examples: ["gfe status", "gfe status --json"],
+};
+
+const LOGS: CommandSpec = {
+  name: "logs",
+  summary: "what happened on this node: never prompts, answers or secrets",
+  options: [
+    { name: "follow", short: "f", meaning: "go on with what happens from now on" },
+    {
+      name: "lines",
+      short: "n",
+      value: "n",
+      meaning: "how many of the last lines",
+      fallback: 50,
+      read: readPositive,
+    },
+    { name: "json", meaning: "one JSON object a line, as they are kept" },
+    CONFIG_DIR,
+  ],
+  notes: "They are kept in the agent's state directory, the last 2 MiB of them, also when no agent runs.",
+  examples: ["gfe logs", "gfe logs -f", "gfe logs -n 500 --json"],
+};
+
+const PAUSE: CommandSpec = {
+  name: "pause",
+  summary: "serve nobody for a while: running answers end, the models leave the GPU's memory",
+  arguments: [
+    {
+      name: "time",
+      meaning: "how long, such as 10m or 1h30m; until `gfe resume` if not given",
+      read: readDuration,
+    },
+  ],
+  options: [...OF_ONE],
+  examples: ["gfe pause", "gfe pause 10m"],
+};
+
+const RESUME: CommandSpec = {
+  name: "resume",
+  summary: "end a pause; other reasons not to serve, such as the schedule, stay",
+  options: [...OF_ONE],
+  examples: ["gfe resume"],
+};
+
+const DRAIN: CommandSpec = {
+  name: "drain",
+  summary: "let running answers end, take no more, then end the agent",
+  options: [{ name: "now", meaning: "abort what runs instead of letting it end" }, ...OF_ONE],
+  examples: ["gfe drain", "gfe drain --now"],
+};
+
+const LIMITS: CommandSpec = {
+  name: "limits",
+  summary: "what this machine gives at most: shows the limits, or sets those that are named",
+  options: [
+    { name: "slots", value: "n", meaning: "answers at once", read: readLimit(1, 256) },
+    {
+      name: "temperature",
+      value: "celsius",
+      meaning: "pause while a GPU is hotter than this",
+      read: readLimit(30, 120),
+    },
+    {
+      name: "power",
+      value: "watts",
+      meaning: "pause while the GPUs take more than this",
+      read: readLimit(10, 20_000),
+    },
+    {
+      name: "memory",
+      value: "percent",
+      meaning: "pause while other programs use more than this of the GPUs' memory",
+      read: readLimit(1, 100),
+    },
+    { name: "hours", value: "n", meaning: "hours of serving a day", read: readLimit(1, 24) },
+    ...OF_ONE,
+  ],
+  notes: "`off` takes a limit away. They are kept, and hold for a running agent at once.",
+  examples: ["gfe limits", "gfe limits --slots 2 --temperature 80", "gfe limits --hours off"],
+};
+
+const SCHEDULE: readonly CommandSpec[] = [
+  {
+    name: "schedule",
+    summary: "when this machine serves: always, or within windows",
+    options: [],
+    group: true,
+    examples: [
+      "gfe schedule add mon-fri 22:00-07:00",
+      "gfe schedule add sat,sun 00:00-24:00",
+      "gfe schedule clear",
+    ],
+  },
+  {
+    name: "schedule list",
+    summary: "the windows in force",
+    options: [...OF_ONE],
+    isDefault: true,
+    examples: ["gfe schedule", "gfe schedule list --json"],
+  },
+  {
+    name: "schedule add",
+    summary: "serve within this window, too; the first one ends serving outside of it",
+    arguments: [
+      { name: "days", meaning: "mon-fri, sat,sun or daily", required: true },
+      {
+        name: "hours",
+        meaning: "such as 22:00-07:00, by this machine's clock; past midnight is fine",
+        required: true,
+      },
+    ],
+    options: [...OF_ONE],
+    examples: ["gfe schedule add mon-fri 22:00-07:00", "gfe schedule add daily 00:00-08:00"],
+  },
+  {
+    name: "schedule clear",
+    summary: "serve at any time again",
+    options: [...OF_ONE],
+    examples: ["gfe schedule clear"],
+  },
+];
+
+const DOCTOR: CommandSpec = {
+  name: "doctor",
+  summary: "check all that earning needs, and name the cure of what is missing",
+  options: [
+    {
+      name: "hub",
+      value: "url",
+      meaning: "the hub; that of the running agent, or the only known one, if not given",
+      env: "GFE_HUB",
+    },
+    TOKEN,
+    ...OF_ONE,
+  ],
+  notes:
+    "It works without a running agent and knows more with one. Exit status 1 where a check failed; a warning is none.",
+  examples: ["gfe doctor", "gfe doctor --json", "gfe doctor --hub https://hub.example.org"],
+};
+
+const UNINSTALL: CommandSpec = {
+  name: "uninstall",
+  summary: "list and remove all that the agent made, and revoke this node at its hubs; your credits stay",
+  options: [
+    { name: "yes", meaning: "do not ask" },
+    { name: "models", meaning: "remove downloaded models, too" },
+    ...OF_ONE,
+  ],
+  notes: "Without --yes it lists first and asks; where nobody can be asked it only lists.",
+  examples: ["gfe uninstall", "gfe uninstall --yes --models"],
+};
+
+/** In the order in which --help lists them; a group goes before what is in it. */
+export const agentCommands: readonly CommandSpec[] = [
+  UP,
+  STATUS,
+  LOGS,
+  PAUSE,
+  RESUME,
+  DRAIN,
+  LIMITS,
+  ...SCHEDULE,
+  DOCTOR,
+  UNINSTALL,
+];

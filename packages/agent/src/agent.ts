@@ -88,7 +88,10 @@ export interface Agent {
   readonly counters: Readonly<LinkCounters>;
   /** Looks at the engines now instead of at the next turn. */
   refresh(): Promise<void>;
-  /** Takes no more work until told otherwise; what runs goes on to its end, and the connection stays. */
+  /**
+   * Takes no more work until told otherwise, while the connection stays: what still runs after AGENT_LIMITS.pauseMs goes on
+   * at other nodes, and the engines free their memory.
+   */
   setServing(serving: boolean): void;
   /** Attempts at once, over all models, below what its options say; null for what they say. */
   limitSlots(slots: number | null): void;
@@ -257,6 +260,21 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     await done.promise;
   }
 
+  /** The machine is its owner's now. Called off by serving again. */
+  async function rest(): Promise<void> {
+    await atMost(host, AGENT_LIMITS.pauseMs, runner.idle());
+    if (serving || draining) return;
+    runner.abortAll({ code: "draining", message: "the node was paused" });
+    await atMost(host, AGENT_LIMITS.stopMs, runner.idle());
+    if (serving || draining) return;
+    const unloading = catalogue.engines.map(async ({ engine }) => {
+      await engine.unload?.().catch((error: unknown) => {
+        host.log.warn({ engine: engine.label, error: String(error) }, "the engine kept its memory");
+      });
+    });
+    await Promise.all(unloading);
+  }
+
   const onAbort = () => void leave({ type: "stopped" }, 0);
 
   async function look(): Promise<void> {
@@ -319,6 +337,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       serving = value;
       runner.setDraining(!serving);
       link.send({ type: "drain", draining: !serving });
+      if (!serving) void rest();
     },
     limitSlots(limit) {
       if (limit === slotLimit) return;

@@ -30,6 +30,8 @@ export const AGENT_LIMITS = {
   /** How long an engine may take to stop after an abort before its attempt is ended without it. */
   abortGraceMs: 150,
   drainMs: 60_000,
+  /** What runs when the node is paused may go on for so long; with `stopMs` its memory is free within 5 s. */
+  pauseMs: 2_000,
   stopMs: 2_000,
 } as const;
 

@@ -14,7 +14,10 @@ export async function pauseCommand(
   const asked = await askAgent(host, "/pause", time === undefined ? {} : { for_s: time / 1000 });
   return withStatus(asked, options, out, ({ attempts }) => {
     const end = time === undefined ? "until `gfe resume`" : `for ${durationText(time)}`;
-    const rest = attempts.length > 0 ? ` ${attempts.length} running may end first.` : "";
+    const rest =
+      attempts.length > 0
+        ? ` ${attempts.length} running may go on for two seconds, then at other nodes.`
+        : "";
     out.line(`Paused ${end}.${rest}`);
   });
 }

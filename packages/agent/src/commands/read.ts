@@ -42,6 +42,12 @@ export function readDuration(text: string): number {
   return ms;
 }
 
+/** "on" or "off". */
+export function readSwitch(text: string): boolean {
+  if (text === "on" || text === "off") return text === "on";
+  throw new OptionError(`"${text}" is neither on nor off`);
+}
+
 /** A number within bounds, or `off`: null would be no value to a parser. */
 export const readLimit =
   (least: number, most: number) =>

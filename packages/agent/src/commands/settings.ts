@@ -1,7 +1,7 @@
 /** `gfe limits` and `gfe schedule`: kept for the next start, and in force at once where an agent runs. */
 import { askAgent } from "../control/client.ts";
-import { type GuestSettings, readSettings, writeSettings } from "../control/guest.ts";
-import { daysOf, hoursOf, type Limits, type Schedule, windowText } from "../control/owner.ts";
+import { daysOf, hoursOf, type Limits, type PauseWhen, type Schedule, windowText } from "../control/owner.ts";
+import { type GuestSettings, readSettings, writeSettings } from "../control/settings.ts";
 import type { Host } from "../host.ts";
 import { EXIT, type Output } from "./command.ts";
 
@@ -11,6 +11,10 @@ interface LimitsOptions {
   power?: number | "off";
   memory?: number | "off";
   hours?: number | "off";
+  keyboard?: number | "off";
+  games?: boolean;
+  battery?: boolean;
+  metered?: boolean;
   json?: boolean;
 }
 
@@ -25,21 +29,30 @@ export async function limitsCommand(host: Host, options: LimitsOptions, out: Out
   }).flatMap(([name, value]) =>
     value === undefined ? [] : [[name, value === "off" ? null : value] as const],
   );
-  return change(
-    host,
-    options,
-    out,
-    named.length === 0 ? {} : { limits: Object.fromEntries(named) },
-    ({ limits }) => {
-      const shown = (value: number | null | undefined, unit: string) =>
-        value === null || value === undefined ? UNLIMITED : `${value}${unit}`;
-      out.line(`Answers at once  ${shown(limits.slots, "")}`);
-      out.line(`Temperature      ${shown(limits.temperature_c, " °C")}`);
-      out.line(`Power            ${shown(limits.power_w, " W")}`);
-      out.line(`Others' memory   ${shown(limits.memory_percent, " %")}`);
-      out.line(`A day            ${shown(limits.daily_hours, " h")}`);
-    },
-  );
+  const { keyboard, games, battery, metered } = options;
+  const when = Object.entries({
+    keyboard_minutes: keyboard === "off" ? null : keyboard,
+    ...{ game: games, battery, metered },
+  }).filter(([, value]) => value !== undefined);
+  const wanted: Change = {
+    ...(named.length === 0 ? {} : { limits: Object.fromEntries(named) }),
+    ...(when.length === 0 ? {} : { pauseWhen: Object.fromEntries(when) }),
+  };
+  return change(host, options, out, wanted, ({ limits, pause_when }) => {
+    const shown = (value: number | null | undefined, unit: string) =>
+      value === null || value === undefined ? UNLIMITED : `${value}${unit}`;
+    out.line(`Answers at once  ${shown(limits.slots, "")}`);
+    out.line(`Temperature      ${shown(limits.temperature_c, " °C")}`);
+    out.line(`Power            ${shown(limits.power_w, " W")}`);
+    out.line(`Others' memory   ${shown(limits.memory_percent, " %")}`);
+    out.line(`A day            ${shown(limits.daily_hours, " h")}`);
+    const minutes = pause_when.keyboard_minutes;
+    const paused = (is: boolean) => (is ? "pauses" : "serves");
+    out.line(`At the keyboard  ${minutes === null ? "serves" : `pauses for ${minutes} min`}`);
+    out.line(`During games     ${paused(pause_when.game)}`);
+    out.line(`On battery       ${paused(pause_when.battery)}`);
+    out.line(`Metered network  ${paused(pause_when.metered)}`);
+  });
 }
 
 /** `gfe schedule list`. */
@@ -90,6 +103,7 @@ function refused(message: string, out: Output): number {
 interface Change {
   limits?: Partial<Limits>;
   schedule?: (before: Schedule) => Schedule;
+  pauseWhen?: Partial<PauseWhen>;
 }
 
 /** Through the running agent, which keeps it, too; else in the file that the next one reads. */
@@ -97,7 +111,7 @@ async function change(
   host: Host,
   { json }: { json?: boolean },
   out: Output,
-  { limits, schedule }: Change,
+  { limits, schedule, pauseWhen }: Change,
   print: (settings: GuestSettings) => void,
 ): Promise<number> {
   const tell = (settings: GuestSettings) => {
@@ -110,9 +124,12 @@ async function change(
   if (asked.type === "status") {
     const before = asked.status;
     if (limits) asked = await askAgent(host, "/limits", limits);
-    else if (schedule) asked = await askAgent(host, "/schedule", schedule(before.schedule));
-    if (asked.type === "status")
-      return tell({ limits: asked.status.limits, schedule: asked.status.schedule });
+    if (pauseWhen) asked = await askAgent(host, "/pause_when", pauseWhen);
+    if (schedule) asked = await askAgent(host, "/schedule", schedule(before.schedule));
+    if (asked.type === "status") {
+      const { limits, schedule, pause_when } = asked.status;
+      return tell({ limits, schedule, pause_when });
+    }
     return refused(asked.type === "refused" ? asked.message : "the agent has just ended: try again", out);
   }
   try {
@@ -120,8 +137,9 @@ async function change(
     const after = {
       limits: { ...before.limits, ...limits },
       schedule: schedule ? schedule(before.schedule) : before.schedule,
+      pause_when: { ...before.pause_when, ...pauseWhen },
     };
-    if (limits || schedule) await writeSettings(host, after);
+    if (limits || schedule || pauseWhen) await writeSettings(host, after);
     return tell(after);
   } catch (error) {
     return refused((error as Error).message, out);

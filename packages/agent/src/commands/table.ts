@@ -8,6 +8,7 @@ import {
   readPositive,
   readPrice,
   readRegion,
+  readSwitch,
 } from "./read.ts";
 
 const CONFIG_DIR: OptionSpec = {
@@ -187,10 +188,29 @@ const LIMITS: CommandSpec = {
       read: readLimit(1, 100),
     },
     { name: "hours", value: "n", meaning: "hours of serving a day", read: readLimit(1, 24) },
+    {
+      name: "keyboard",
+      value: "minutes",
+      meaning: "pause until nobody was at the keyboard or mouse for so long",
+      read: readLimit(0.1, 1440),
+    },
+    {
+      name: "games",
+      value: "on|off",
+      meaning: "pause while a game or the like uses the GPU",
+      read: readSwitch,
+    },
+    { name: "battery", value: "on|off", meaning: "pause while on battery", read: readSwitch },
+    { name: "metered", value: "on|off", meaning: "pause on a metered network", read: readSwitch },
     ...OF_ONE,
   ],
-  notes: "`off` takes a limit away. They are kept, and hold for a running agent at once.",
-  examples: ["gfe limits", "gfe limits --slots 2 --temperature 80", "gfe limits --hours off"],
+  notes:
+    "`off` takes a limit away. They are kept, and hold for a running agent at once. What tells of which: docs/guest.md.",
+  examples: [
+    "gfe limits",
+    "gfe limits --slots 2 --temperature 80",
+    "gfe limits --hours off --keyboard 10 --battery off",
+  ],
 };
 
 const SCHEDULE: readonly CommandSpec[] = [

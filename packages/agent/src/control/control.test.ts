@@ -14,10 +14,10 @@ import { attemptId, hubOf } from "../testing/nodes.ts";
 import { askAgent, followAgent } from "./client.ts";
 import { type Control, startControl } from "./control.ts";
 import { CONTROL_LIMITS, controlEndpoint } from "./endpoint.ts";
-import { readSettings } from "./guest.ts";
 import { createJournal, JOURNAL_LIMITS, readJournal } from "./journal.ts";
 import { daysOf, hoursOf } from "./owner.ts";
 import type { AgentRecord } from "./records.ts";
+import { readSettings } from "./settings.ts";
 
 const clean: (() => unknown)[] = [];
 afterEach(async () => {
@@ -116,7 +116,7 @@ describe("the endpoint of a running agent", () => {
       message: expect.stringMatching(/^windows\.0\.days: must be days such as mon-fri/),
     });
     await askAgent(host, "/schedule", { windows: [{ days: "mon-fri", from: "22:00", to: "07:00" }] });
-    expect(await readSettings(host)).toEqual({
+    expect(await readSettings(host)).toMatchObject({
       limits: { slots: 2, temperature_c: 80 },
       schedule: { on: true, windows: [{ days: "mon-fri", from: "22:00", to: "07:00" }] },
     });

@@ -1,12 +1,13 @@
 /** A running agent as its owner sees and steers it: its events gathered into a status, its endpoint, its journal. */
 import type { Agent, AgentEvent } from "../agent.ts";
 import { createEarnings } from "../earnings.ts";
+import { type Guest, startGuest } from "../guest/guest.ts";
 import type { Host, Serving } from "../host.ts";
 import { AGENT_VERSION } from "../version.ts";
-import { createGuest, type Guest, readSettings } from "./guest.ts";
 import { createJournal, type Journal } from "./journal.ts";
 import { recordOf } from "./records.ts";
 import { serveControl } from "./server.ts";
+import { readSettings } from "./settings.ts";
 import type { AgentConnection, AgentStatus } from "./status.ts";
 
 export interface ControlOptions {
@@ -44,7 +45,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     for (const listener of [...listeners]) listener();
   };
   const earnings = createEarnings({ host, origin: hub, token: options.token }, changed);
-  const guest = createGuest({
+  const guest = await startGuest({
     host,
     settings: await readSettings(host),
     onChange() {
@@ -136,7 +137,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
       })),
       paused: guest.state().reasons,
       ...guest.settings(),
-      gpus: [],
+      gpus: guest.state().readings.gpus,
       served: { ...served },
       earnings: earned && {
         today_micro: earned.todayMicro,
@@ -179,7 +180,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     ...control,
     async close() {
       earnings.close();
-      guest.close();
+      await guest.close();
       await journal.close();
       await serving.close();
     },

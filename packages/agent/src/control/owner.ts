@@ -16,6 +16,30 @@ export const limitsSchema = z.object({
 });
 export type Limits = z.infer<typeof limitsSchema>;
 
+/** What else pauses the node. A tool that does not tell counts as: it is not so. */
+export const pauseWhenSchema = z.object({
+  /** Somebody was at the keyboard or mouse within so many minutes; null: that is no reason. */
+  keyboard_minutes: z.number().min(0.1).max(1440).nullable(),
+  /** Another program draws on the GPU and takes much of it. */
+  game: z.boolean(),
+  battery: z.boolean(),
+  /** The network costs by what is sent. */
+  metered: z.boolean(),
+});
+export type PauseWhen = z.infer<typeof pauseWhenSchema>;
+
+/** Nobody's game stutters, no battery runs down and no mobile contract is used up unasked; a desk may be sat at. */
+export const PAUSE_WHEN_DEFAULT: PauseWhen = {
+  keyboard_minutes: null,
+  game: true,
+  battery: true,
+  metered: true,
+};
+/** What is not said is as by default. */
+export const storedPauseWhenSchema = pauseWhenSchema
+  .partial()
+  .transform((said): PauseWhen => ({ ...PAUSE_WHEN_DEFAULT, ...said }));
+
 const time = z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$|^24:00$/, "must be a time such as 22:00");
 const windowSchema = z.object({
   /** "mon-fri", "sat,sun", "daily". */

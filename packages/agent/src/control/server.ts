@@ -3,15 +3,15 @@
  *
  *   GET  /status   AgentStatus
  *   GET  /events   AgentRecord a line: the last ones, then each as it happens
- *   POST /pause {for_s?}   /resume   /drain {now?}   /limits {…}   /schedule {…}   /refresh      → AgentStatus
+ *   POST /pause {for_s?}   /resume   /drain {now?}   /limits {…}   /schedule {…}   /pause_when {…}   /refresh      → AgentStatus
  */
 import { z } from "zod";
 import { parseJson } from "../body.ts";
+import type { Guest } from "../guest/guest.ts";
 import type { Host, LocalAnswer, LocalRequest, Serving } from "../host.ts";
 import { CONTROL_LIMITS, prepareEndpoint } from "./endpoint.ts";
-import type { Guest } from "./guest.ts";
 import type { Journal } from "./journal.ts";
-import { limitsSchema, scheduleSchema } from "./owner.ts";
+import { limitsSchema, pauseWhenSchema, scheduleSchema } from "./owner.ts";
 import type { AgentStatus } from "./status.ts";
 
 const PAUSE_S_MAX = 30 * 86_400;
@@ -19,6 +19,7 @@ const PAUSE_S_MAX = 30 * 86_400;
 const bodies = {
   limits: limitsSchema.partial(),
   schedule: scheduleSchema.partial(),
+  pauseWhen: pauseWhenSchema.partial(),
   pause: z.object({ for_s: z.number().min(1).max(PAUSE_S_MAX).optional() }),
   drain: z.object({ now: z.boolean().optional() }),
   nothing: z.object({}),
@@ -59,7 +60,7 @@ async function answer(parts: ControlParts, request: LocalRequest): Promise<Local
       return { status: 200, body: events(parts.journal) };
     case "POST /pause":
       return reading(bodies.pause, ({ for_s }) =>
-        parts.guest.pause(for_s === undefined ? null : parts.host.nowMs() + for_s * 1000),
+        parts.guest.pause(for_s === undefined ? null : Date.now() + for_s * 1000),
       );
     case "POST /resume":
       return reading(bodies.nothing, () => parts.guest.resume());
@@ -72,6 +73,11 @@ async function answer(parts: ControlParts, request: LocalRequest): Promise<Local
       return reading(bodies.schedule, (schedule) => {
         const settings = parts.guest.settings();
         return parts.guest.put({ ...settings, schedule: { ...settings.schedule, ...schedule } });
+      });
+    case "POST /pause_when":
+      return reading(bodies.pauseWhen, (pauseWhen) => {
+        const settings = parts.guest.settings();
+        return parts.guest.put({ ...settings, pause_when: { ...settings.pause_when, ...pauseWhen } });
       });
     case "POST /drain":
       return reading(bodies.drain, ({ now = false }) => parts.drain(now));

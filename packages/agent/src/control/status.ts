@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { durationText } from "../panel/text.ts";
-import { limitsSchema, scheduleSchema } from "./owner.ts";
+import { limitsSchema, scheduleSchema, storedPauseWhenSchema } from "./owner.ts";
 
 /** Decimal strings of micro-credits, as everywhere on the wire. */
 const micro = z.string().regex(/^-?\d{1,30}$/);
@@ -85,6 +85,7 @@ export const agentStatusSchema = z.object({
   paused: z.array(reasonSchema).default([]),
   limits: limitsSchema.partial().default({}),
   schedule: scheduleSchema.default({ on: true, windows: [] }),
+  pause_when: storedPauseWhenSchema.prefault({}),
   gpus: z.array(gpuSchema).default([]),
   /** Since the start. */
   served: z.object({

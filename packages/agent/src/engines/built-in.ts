@@ -31,8 +31,13 @@ export function createBuiltInEngine(options: BuiltInOptions): Engine {
       return [(await open()).facts];
     },
     async run(attempt, sink, signal) {
-      if (closed || !model) return failed("engine_error", "the built-in engine is not loaded");
-      return runBuiltIn(model, attempt, sink, signal);
+      if (closed) return failed("engine_error", "the built-in engine is not loaded");
+      return runBuiltIn(model ?? (await open()), attempt, sink, signal);
+    },
+    async unload() {
+      const loaded = await loading?.catch(() => null);
+      [loading, model] = [null, null];
+      await loaded?.dispose();
     },
     async close() {
       closed = true;

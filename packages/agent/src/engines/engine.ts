@@ -60,6 +60,8 @@ export interface Engine {
   models(signal?: AbortSignal): Promise<DiscoveredModel[]>;
   /** Rejects only after `signal` is aborted, or on a connection that broke. */
   run(attempt: EngineAttempt, sink: EngineSink, signal: AbortSignal): Promise<EngineOutcome>;
+  /** Frees the memory that the model takes, within seconds; the next attempt loads it again. */
+  unload?(): Promise<void>;
   /** Frees what the engine holds in this process. */
   close?(): Promise<void>;
 }

@@ -1,5 +1,6 @@
 /** Ollama on its native API, which tells what its OpenAI one does not: digests, capabilities, exact counts. */
 
+import { z } from "zod";
 import {
   type DiscoveredModel,
   type Engine,
@@ -10,7 +11,7 @@ import {
   failed,
 } from "./engine.ts";
 import type { EngineHost } from "./engine-http.ts";
-import { isOutcome, post, readStream, refusal } from "./engine-http.ts";
+import { inquire, isOutcome, post, readStream, refusal } from "./engine-http.ts";
 import { createOllamaCatalogue } from "./ollama-models.ts";
 import { type OllamaCall, ollamaCall, ollamaEmbedCall } from "./ollama-request.ts";
 import { createOllamaReader, readOllamaEmbeddings } from "./ollama-stream.ts";
@@ -29,6 +30,8 @@ export interface OllamaOptions {
 
 /** 8k tokens: what a card with 8 GB holds beside a 7B model. */
 export const OLLAMA_CONTEXT_DEFAULT = 8192;
+
+const loadedSchema = z.object({ models: z.array(z.object({ name: z.string() })) });
 
 export function createOllamaEngine(options: OllamaOptions): Engine {
   const { host, baseUrl, slots = 1, contextLengthMax = OLLAMA_CONTEXT_DEFAULT } = options;
@@ -72,6 +75,16 @@ export function createOllamaEngine(options: OllamaOptions): Engine {
         if (signal.aborted || error instanceof EngineGone) throw error;
         return refusal(502, error instanceof Error ? error.message : "Ollama broke off");
       }
+    },
+    /** Ollama keeps a model for minutes after its last answer, unless it is told not to. */
+    async unload() {
+      const { models = [] } = loadedSchema.safeParse(await inquire(host, address, "/api/ps")).data ?? {};
+      const ours = models.filter(({ name }) => offered.has(name));
+      await Promise.all(
+        ours.map(({ name: model }) =>
+          inquire(host, address, "/api/generate", { body: { model, keep_alive: 0 } }),
+        ),
+      );
     },
   };
 }

@@ -57,6 +57,7 @@ function world() {
     ...{
       draining: false,
       slots,
+      pause_when: { keyboard_minutes: null, game: true, battery: true, metered: true },
       engines: [],
       offers: [],
       attempts: [],

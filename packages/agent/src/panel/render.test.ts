@@ -34,6 +34,7 @@ const statusOf = (patch: Partial<AgentStatus> = {}): AgentStatus => ({
     ...{ available_micro: "130400000", asked_at_ms: NOW },
   },
   waiting: 3,
+  pause_when: { keyboard_minutes: null, game: true, battery: true, metered: true },
   ...patch,
 });
 

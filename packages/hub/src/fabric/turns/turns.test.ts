@@ -234,8 +234,7 @@ describe.each(networks)("hubs %s", (_name, startNetwork, skipped) => {
             (await start(all[at]!, lease, all))!();
           });
         const first = ask(1, "first");
-        await until(() => waitingAt(all)[0] === 1);
-        await turns();
+        await until(() => waitingAt(all)[0] === 1 && all[2]!.fabric.turns.isCrowded("m"));
         end!();
         // The slot is free here, and nobody but the home knows for whom.
         await Promise.all([first, ask(2, "newcomer")]);

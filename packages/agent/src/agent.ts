@@ -90,9 +90,9 @@ export interface Agent {
   refresh(): Promise<void>;
   /**
    * Takes no more work until told otherwise, while the connection stays: what still runs after AGENT_LIMITS.pauseMs goes on
-   * at other nodes, and the engines free their memory.
+   * at other nodes, and the engines free their memory. `reason`: a code that the hub shows to the owner.
    */
-  setServing(serving: boolean): void;
+  setServing(serving: boolean, reason?: string): void;
   /** Attempts at once, over all models, below what its options say; null for what they say. */
   limitSlots(slots: number | null): void;
   /** Takes no more work, waits for what runs up to a bound, then ends. */
@@ -149,6 +149,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   let ending: ExitReason | null = null;
   let draining = false;
   let serving = true;
+  let pausedFor: string | undefined;
   let callOffRefresh = () => {};
   let refreshing: Promise<void> | null = null;
   const lookup = new AbortController();
@@ -189,7 +190,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       pin: (key) => records.put(address.origin, { key }),
       joined(grant) {
         nodeId = grant.node_id;
-        if (draining || !serving) link.send({ type: "drain", draining: true });
+        if (draining || !serving) tellDraining();
         onEvent({ type: "joined", nodeId, hubKey: grant.hub_key });
         first.resolve();
       },
@@ -258,6 +259,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     ending ??= reason;
     link.stop("the agent ends");
     await done.promise;
+  }
+
+  function tellDraining(): void {
+    const reason = draining || pausedFor === undefined ? {} : { reason: pausedFor };
+    link.send({ type: "drain", draining: draining || !serving, ...reason });
   }
 
   /** The machine is its owner's now. Called off by serving again. */
@@ -332,12 +338,14 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     },
     counters: link.counters,
     refresh,
-    setServing(value) {
-      if (value === serving || draining) return;
+    setServing(value, reason) {
+      if (draining || (value === serving && reason === pausedFor)) return;
+      const changes = value !== serving;
       serving = value;
+      pausedFor = value ? undefined : reason;
       runner.setDraining(!serving);
-      link.send({ type: "drain", draining: !serving });
-      if (!serving) void rest();
+      tellDraining();
+      if (!serving && changes) void rest();
     },
     limitSlots(limit) {
       if (limit === slotLimit) return;

@@ -157,7 +157,15 @@ export const agentFrameSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("elsewhere"), models: elsewhere }),
   z.object({ type: z.literal("announce"), announcement: announcementSchema }),
   z.object({ type: z.literal("heartbeat"), sent_at_ms: z.number(), running: z.number().int().min(0) }),
-  z.object({ type: z.literal("drain"), draining: z.boolean() }),
+  z.object({
+    type: z.literal("drain"),
+    draining: z.boolean(),
+    /** Why, as a code for the node's owner to see: never what runs on the machine. */
+    reason: z
+      .string()
+      .regex(/^[a-z_]{1,40}$/)
+      .optional(),
+  }),
   z.object({
     type: z.literal("attempt.done"),
     attempt: attemptId,

@@ -171,6 +171,8 @@ export const nodeSchema = z.object({
   name: z.string(),
   online: z.boolean(),
   draining: z.boolean(),
+  /** Why its agent pauses: "battery", "schedule" …; absent where it does not, or does not say. */
+  paused_for: z.string().optional(),
   gpus: z.array(gpuSchema),
   slots: z.number(),
   running: z.number(),

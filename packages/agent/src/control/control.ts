@@ -68,8 +68,8 @@ export async function startControl(options: ControlOptions): Promise<Control> {
 
   /** What the guest says holds for the agent from now on. */
   function heed(): void {
-    const { serving, slots } = guest.state();
-    agent?.setServing(serving);
+    const { serving, slots, reasons } = guest.state();
+    agent?.setServing(serving, reasons[0]?.code);
     agent?.limitSlots(slots);
   }
 

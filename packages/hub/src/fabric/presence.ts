@@ -20,6 +20,7 @@ const nodeSchema = loadSchema.extend({
   /** The other hub may be of a newer version. */
   announcement: z.preprocess(knownAnnouncement, announcementSchema),
   draining: z.boolean(),
+  pausedFor: z.string().optional(),
   connectedAtMs: z.number(),
   /** For the newcomers' share, which counts in every hub. */
   block: z.string().optional(),
@@ -62,7 +63,7 @@ export function createPresence({ peers, registry, nodeKey }: PresenceOptions): P
     if (keys.size > KEYS_MAX) keys.delete(keys.keys().next().value!);
     if (known && registry.get(wire.id) === known) {
       registry.announce(wire.id, wire.announcement);
-      registry.setDraining(wire.id, wire.draining);
+      registry.setDraining(wire.id, wire.draining, wire.pausedFor);
       return registry.setLoad(known, { running: wire.running, runningByModel: wire.byModel });
     }
     // A node that moved is with the hub that it reached last.
@@ -151,6 +152,7 @@ const wireOf = (node: NodeEntry, nodeKey: PresenceOptions["nodeKey"]): NodeWire 
   key: nodeKey(node.nodeId) ?? "",
   announcement: node.announcement,
   draining: node.draining,
+  ...(node.pausedFor === undefined ? {} : { pausedFor: node.pausedFor }),
   connectedAtMs: node.connectedAt.getTime(),
   ...(node.addressBlock === undefined ? {} : { block: node.addressBlock }),
 });
@@ -163,6 +165,7 @@ const entryOf = (peer: string, wire: NodeWire): NodeEntry => ({
   running: wire.running,
   runningByModel: new Map(wire.byModel),
   draining: wire.draining,
+  pausedFor: wire.pausedFor,
   connectedAt: new Date(wire.connectedAtMs),
   ...(wire.block === undefined ? {} : { addressBlock: wire.block }),
   hub: peer,

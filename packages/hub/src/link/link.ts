@@ -156,10 +156,10 @@ export function createLink(options: LinkOptions): Link {
           registry.announce(entry.node.nodeId, prices.priced(entry.node, announcement));
           void saveAnnouncement(pool, entry.node.nodeId, announcement).catch(() => {});
         },
-        draining(draining) {
+        draining(draining, reason) {
           // A node that has moved is another hub's to speak of.
           if (entry && registry.get(entry.node.nodeId) === entry.node)
-            registry.setDraining(entry.node.nodeId, draining);
+            registry.setDraining(entry.node.nodeId, draining, reason);
         },
         elsewhere: (models) => entry && registry.setElsewhere(entry.node, models),
         refused: options.onRefused,

@@ -36,7 +36,7 @@ const GATHERED_MAX = 8;
 export interface SessionEvents {
   hello(frame: Extract<AgentFrame, { type: "hello" }>): void;
   announced(frame: Extract<AgentFrame, { type: "announce" }>): void;
-  draining(draining: boolean): void;
+  draining(draining: boolean, reason: string | undefined): void;
   elsewhere(models: Elsewhere): void;
   /** A frame was refused; for the counters. */
   refused(code: string): void;
@@ -175,7 +175,7 @@ export class Session {
       case "announce":
         return this.#events.announced(frame);
       case "drain":
-        return this.#events.draining(frame.draining);
+        return this.#events.draining(frame.draining, frame.reason);
       case "elsewhere":
         return this.#events.elsewhere(frame.models);
       case "heartbeat":

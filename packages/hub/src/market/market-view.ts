@@ -65,6 +65,7 @@ export function nodeView(stored: StoredNode, live: NodeEntry | undefined, now: D
     name,
     online: live !== undefined,
     draining: live?.draining ?? false,
+    ...(live?.pausedFor === undefined ? {} : { paused_for: live.pausedFor }),
     gpus,
     slots,
     running: live?.running ?? 0,

@@ -16,6 +16,8 @@ export interface NodeEntry {
   /** Attempts by model, for each offer's own slots. */
   readonly runningByModel: Map<string, number>;
   draining: boolean;
+  /** Why it drains, where its agent says so. */
+  pausedFor?: string | undefined;
   readonly connectedAt: Date;
   /** The hub that holds its socket; absent where that is this one. */
   readonly hub?: string;
@@ -45,7 +47,7 @@ export interface Registry {
   announce(nodeId: string, announcement: Announcement): void;
   /** What the node still runs for a hub that it leaves; replaces what was told before. May come before `add`. */
   setElsewhere(node: NodeEntry, models: Elsewhere): void;
-  setDraining(nodeId: string, draining: boolean): void;
+  setDraining(nodeId: string, draining: boolean, reason?: string): void;
   /** Removes exactly this entry: an older socket's end cannot remove its successor. */
   remove(node: NodeEntry): void;
   get(nodeId: string): NodeEntry | undefined;
@@ -160,10 +162,11 @@ export function createRegistry(): Registry {
       elsewhere.set(node, models);
       if (byId.get(node.nodeId) === node) emit({ type: "slot_freed", node });
     },
-    setDraining(nodeId, draining) {
+    setDraining(nodeId, draining, reason) {
       const node = byId.get(nodeId);
-      if (!node || node.draining === draining) return;
+      if (!node || (node.draining === draining && node.pausedFor === reason)) return;
       node.draining = draining;
+      node.pausedFor = draining ? reason : undefined;
       emit({ type: "announced", node });
     },
     remove(node) {

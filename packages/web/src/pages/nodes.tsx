@@ -50,12 +50,27 @@ function NodeList() {
   );
 }
 
+const PAUSED: Readonly<Record<string, string>> = {
+  owner_paused: "paused by you",
+  schedule: "paused: outside its schedule",
+  daily_hours: "paused: its hours of today are over",
+  keyboard: "paused: somebody is at the keyboard",
+  game: "paused: another program uses the GPU",
+  battery: "paused: on battery",
+  metered: "paused: on a metered network",
+  temperature: "paused: too hot",
+  power: "paused: takes too much power",
+  memory: "paused: others need its memory",
+};
+const pausedWords = (reason: string | undefined): string =>
+  reason === undefined ? "draining" : (PAUSED[reason] ?? "paused");
+
 function cells(node: NodeView) {
   return [
     node.name,
     node.online ? (
       <span key="state" className={node.draining ? "text-warn" : "text-success"}>
-        {node.draining ? "◌ draining" : "● online"}
+        {node.draining ? `◌ ${pausedWords(node.paused_for)}` : "● online"}
       </span>
     ) : (
       <span key="state" className="text-text-3">

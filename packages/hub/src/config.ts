@@ -20,6 +20,10 @@ export interface Config {
   hubKey: string | null;
   secret: string | null;
   signupCreditsMicro: bigint;
+  /** What a provider gets when its node has first answered a canary prompt; 0 for none. */
+  firstCreditMicro: bigint;
+  /** The most that goes into first credits in a day. */
+  firstCreditBudgetMicro: bigint;
   feeBasisPoints: number;
   logLevel: "fatal" | "error" | "warn" | "info" | "debug" | "silent";
   bodyLimitBytes: number;
@@ -60,6 +64,9 @@ const number = (min: number, max: number) =>
     .transform(Number)
     .refine((value) => value >= min && value <= max, `must be a whole number from ${min} to ${max}`);
 /** Text that passes the test, or none. */
+const credits = z
+  .string()
+  .refine((text) => (parseCredits(text) ?? -1n) >= 0n, "must be an amount of credits such as 100 or 2.5");
 const blankOr = (test: (text: string) => boolean, message: string) =>
   z.string().refine((text) => text === "" || test(text), message);
 const isHttp = (text: string) => /^https?:\/\//.test(text) && URL.canParse(text);
@@ -168,9 +175,20 @@ export const configVariables: Variable[] = [
     name: "GFE_SIGNUP_CREDITS",
     meaning: "Credits that a new account gets; 0 for none",
     default: "100",
-    schema: z
-      .string()
-      .refine((text) => (parseCredits(text) ?? -1n) >= 0n, "must be an amount of credits such as 100 or 2.5"),
+    schema: credits,
+  },
+  {
+    name: "GFE_FIRST_CREDIT",
+    meaning:
+      "Credits that a provider gets once, when its node has first answered a canary prompt; 0 for none, as with no canary prompts",
+    default: "1",
+    schema: credits,
+  },
+  {
+    name: "GFE_FIRST_CREDIT_BUDGET",
+    meaning: "The most credits that go into first credits in a day",
+    default: "100",
+    schema: credits,
   },
   {
     name: "GFE_FEE_PERCENT",
@@ -368,6 +386,8 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     hubKey: text("GFE_HUB_KEY") || null,
     secret: text("GFE_SECRET") || null,
     signupCreditsMicro: parseCredits(text("GFE_SIGNUP_CREDITS"))!,
+    firstCreditMicro: parseCredits(text("GFE_FIRST_CREDIT"))!,
+    firstCreditBudgetMicro: parseCredits(text("GFE_FIRST_CREDIT_BUDGET"))!,
     feeBasisPoints: Math.round(integer("GFE_FEE_PERCENT") * 100),
     logLevel: text("GFE_LOG_LEVEL") as Config["logLevel"],
     bodyLimitBytes: integer("GFE_BODY_LIMIT_BYTES"),

@@ -66,6 +66,7 @@ import { traceRequests } from "./tracing/request-trace.ts";
 import { modelKey } from "./trust/attempt-facts.ts";
 import { startCanaries } from "./trust/canary.ts";
 import { createCanaryOnDemand } from "./trust/canary-on-demand.ts";
+import { startFirstCredits } from "./trust/first-credit.ts";
 import { createReputation, reputationGossip } from "./trust/reputation.ts";
 import { deleteOldReputation } from "./trust/reputation-store.ts";
 import { createDeliverer } from "./webhooks/deliver.ts";
@@ -310,6 +311,13 @@ async function serve(
     nowMs,
     random,
   });
+  const firstCredits = startFirstCredits({
+    ...{ pool, registry, dispatcher: link, nowMs, random, log },
+    // Who is not verified earns nothing by it.
+    amountMicro: config.canaryIntervalS === 0 ? 0n : config.firstCreditMicro,
+    budgetMicro: config.firstCreditBudgetMicro,
+    pay: books.grantFirstCredit,
+  });
   const askCanary = createCanaryOnDemand({
     ...{ registry, dispatcher, nowMs, random },
     unmet: (offer, wish) => unmet(offer, wish, standingOf(offer)),
@@ -444,6 +452,7 @@ async function serve(
       { name: "old-responses", everyS: CLEAN_UP_S, run: () => deleteExpiredResponses(pool) },
       { name: "old-reputation", everyS: CLEAN_UP_S, run: () => deleteOldReputation(pool) },
       { name: "old-turnout", everyS: CLEAN_UP_S, run: () => rollUpTurnout(pool) },
+      { name: "first-credits", everyS: CLEAN_UP_S, run: firstCredits.makeUp },
     ],
   });
 
@@ -458,6 +467,7 @@ async function serve(
       const stopping = deferred.stop();
       const atRest = background?.stop();
       stopCanaries();
+      firstCredits.stop();
       const leaving = {
         ...{ drainMs: config.drainMs, noticeMs: config.drainNoticeMs, leave: link.leave },
         ...{ running: jobs.active, agents: link.connected },

@@ -1,6 +1,6 @@
 /**
  * Everything the hub does with money goes through here, and only here does the hub meet the ledger. Accounts:
- * `user:<id>` (consumer and provider alike), `hub:fees`, `hub:signup`, `budget:<key id>`.
+ * `user:<id>` (consumer and provider alike), `hub:fees`, `hub:signup`, `hub:treasury`, `budget:<key id>`.
  *
  * A settlement that the database cannot take now is kept and tried again until its hold would have expired: the
  * answer was delivered, the provider is owed.
@@ -10,6 +10,7 @@ import { GfeError } from "@gfe/protocol";
 
 export const FEES_ACCOUNT = "hub:fees";
 export const SIGNUP_ACCOUNT = "hub:signup";
+export const TREASURY_ACCOUNT = "hub:treasury";
 export const userAccount = (userId: string): string => `user:${userId}`;
 
 /** Settlements waiting for the database; above it, new holds are refused. */

@@ -1,0 +1,133 @@
+/** The first credit of a provider: earned by a right answer, once, whoever tries what. */
+import { createSigner, generateKeyPair, type ModelOffer } from "@gfe/protocol";
+import { afterEach, expect, test } from "vitest";
+import { createPool } from "../../hub/src/db/pool.ts";
+import { claim } from "../../hub/src/trust/first-credit.ts";
+import { RogueAgent, type RogueOptions } from "./rogue-agent.ts";
+import { type Person, startWorld, until, type World } from "./world.ts";
+
+const CREDIT = 1_000_000n;
+let world: World;
+const agents: RogueAgent[] = [];
+afterEach(async () => {
+  for (const agent of agents.splice(0)) agent.die();
+  await world.end();
+});
+const start = async (env: Record<string, string> = {}) => {
+  // A canary prompt of its own comes so late that it is none of these.
+  world = await startWorld({ GFE_CANARY_INTERVAL: "86400", GFE_SIGNUP_CREDITS: "0", ...env });
+};
+
+async function join(
+  person: Person,
+  more: Partial<RogueOptions> = {},
+  engine = "ollama",
+): Promise<RogueAgent> {
+  const price = { per_request: "1000000", per_million_input: "0", per_million_output: "0" };
+  const model = {
+    model: "m",
+    context_length: 2048,
+    capabilities: ["chat"],
+    slots: 2,
+    price,
+    engine,
+  } as ModelOffer;
+  const announcement = { name: "node", gpus: [], slots: 2, models: [model] };
+  const agent = await RogueAgent.join({
+    ...{ hubUrl: world.hub.url, token: person.agentToken, announcement },
+    onStart(start, self) {
+      self.text(start.channel, "Five and a bit");
+      void self.done(start, 4);
+    },
+    ...more,
+  });
+  agents.push(agent);
+  return agent;
+}
+const earned = (person: Person) =>
+  until(async () => (await world.available(person)) === CREDIT, "it is earned");
+const entries = async (person: Person) =>
+  (await world.call("GET", "/api/v1/ledger", { as: person })).body.entries.map(
+    ({ code, amount_micro }: { code: string; amount_micro: string }) => [code, amount_micro],
+  );
+const granted = async () => (await world.pool.query("SELECT paid FROM first_credits")).rows;
+
+test("comes from the treasury once its node has answered, and shows in the provider's ledger", async () => {
+  await start();
+  const provider = await world.person("provider");
+  const agent = await join(provider);
+  await earned(provider);
+  expect(agent.starts).toHaveLength(1);
+  expect(await entries(provider)).toEqual([["first_credit", `${CREDIT}`]]);
+  expect((await world.ledger.balance("hub:treasury"))?.posted).toBe(-CREDIT);
+  expect(await granted()).toEqual([{ paid: true }]);
+});
+
+test("is given once to an account with many nodes, and once to a node of many accounts", async () => {
+  await start();
+  const [one, two] = [await world.person("one"), await world.person("two")];
+  const signer = await createSigner(await generateKeyPair());
+  const first = await join(one, { signer });
+  await earned(one);
+  await Promise.all(Array.from({ length: 5 }, () => join(one)));
+  await first.leave();
+  await world.call("DELETE", `/api/v1/nodes/${first.nodeId}`, { session: one });
+  const moved = await join(two, { signer }).catch(() => null);
+  const honest = await join(two);
+  await earned(two);
+  expect(moved?.starts ?? []).toEqual([]);
+  expect(honest.starts).toHaveLength(1);
+  expect(await granted()).toHaveLength(2);
+  expect(await world.available(one)).toBe(CREDIT);
+});
+
+test("is not for a node that answers wrongly, says nothing, or runs no model", async () => {
+  await start();
+  const people = await Promise.all(["liar", "mute", "scripted", "honest"].map((name) => world.person(name)));
+  const [liar, mute, scripted, honest] = people as [Person, Person, Person, Person];
+  const lies = await join(liar, {
+    onStart(start, self) {
+      self.text(start.channel, "x");
+      void self.done(start, 4000);
+    },
+  });
+  const silent = await join(mute, { onStart: (start, self) => void self.done(start, 0) });
+  const none = await join(scripted, {}, "scripted");
+  await until(() => lies.starts.length === 1 && silent.starts.length === 1, "they were asked");
+  await join(honest);
+  await earned(honest);
+  expect(none.starts).toEqual([]);
+  for (const person of [liar, mute, scripted]) expect(await world.available(person)).toBe(0n);
+});
+
+test("never exceeds the day's budget, however many hubs grant at once", async () => {
+  await start();
+  const pools = Array.from({ length: 3 }, () => createPool(world.pool.options.connectionString!, () => {}));
+  const tries = Array.from({ length: 60 }, (_, n) =>
+    claim(pools[n % 3]!, `key-${n % 40}`, `usr-${n % 50}`, CREDIT, 10n * CREDIT),
+  );
+  expect((await Promise.all(tries)).filter(Boolean)).toHaveLength(10);
+  await world.pool.query("UPDATE first_credits SET granted_at = now() - interval '25 hours'");
+  expect(await claim(world.pool, "key-new", "usr-new", CREDIT, 10n * CREDIT)).toBe(true);
+  expect(await claim(world.pool, "key-new", "usr-other", CREDIT, 10n * CREDIT)).toBe(false);
+  await world.pool.query("DELETE FROM first_credits");
+  for (const pool of pools) await pool.end();
+});
+
+test("that was granted when its hub died is paid by the next, once", async () => {
+  await start();
+  const provider = await world.person("provider");
+  expect(await claim(world.pool, "key", provider.userId, CREDIT, CREDIT)).toBe(true);
+  await world.restart();
+  await earned(provider);
+  await until(async () => (await granted())[0]?.paid === true, "it is written down");
+});
+
+test("an operator may give none", async () => {
+  await start({ GFE_FIRST_CREDIT: "0" });
+  const provider = await world.person("provider");
+  const agent = await join(provider);
+  const canary = { as: provider, body: { model: "m" } };
+  expect((await world.call("POST", `/api/v1/nodes/${agent.nodeId}/canary`, canary)).body.passed).toBe(true);
+  expect([agent.starts.length, await world.available(provider)]).toEqual([1, 0n]);
+});

@@ -201,13 +201,19 @@ describe.skipIf(executable === null)("the dashboard", () => {
   });
 
   it("approves a machine by its code, after signing in", async () => {
-    const request = { client_id: "gfe-agent", scope: "agent host=attic-pc" };
+    const request = {
+      client_id: "gfe-agent",
+      scope: "agent host=attic-pc gpu=RTX%204090%3Cb%3E from=9.9.9.9",
+    };
     const asked = await postJson(`${hub.url}/api/auth/device/code`, request);
     const code = (await asked.json()) as { device_code: string; user_code: string };
     await page.goto(`/device?user_code=${code.user_code}`);
     await page.getByRole("link", { name: "Sign in or register" }).click();
     await register(page);
     await page.getByText("attic-pc").waitFor();
+    await page.getByText("RTX 4090<b>").waitFor();
+    await page.getByText(/^(::ffff:)?127\.0\.0\.1$/).waitFor(); // not where it says that it is
+    await page.getByText("Did somebody send you this link").waitFor();
     await page.getByRole("button", { name: "Approve" }).click();
     await page.getByText("Approved: the machine goes on").waitFor();
     const exchange = { device_code: code.device_code, client_id: "gfe-agent", label: "attic-pc" };

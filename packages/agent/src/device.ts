@@ -36,6 +36,8 @@ export type DeviceGrantResult =
 export interface DeviceGrantOptions {
   host: Pick<Host, "http" | "after" | "nowMs" | "hostName">;
   hubUrl: string;
+  /** What the machine computes on, for whoever approves it. */
+  gpus?: readonly string[];
   /** Names the token in the owner's list; the host name unless given. */
   label?: string;
   allowInsecure?: boolean;
@@ -50,7 +52,7 @@ export async function requestDeviceGrant(options: DeviceGrantOptions): Promise<D
   const label = options.label ?? host.hostName;
   const asked = await post(host, `${origin}/api/auth/device/code`, signal, {
     client_id: DEVICE_CLIENT_ID,
-    scope: `agent host=${host.hostName.replace(/\s+/g, "-").slice(0, 80) || "unnamed"}`,
+    scope: ["agent", `host=${shown(host.hostName) || "unnamed"}`, ...gpuOf(options.gpus)].join(" "),
   });
   const code = codeSchema.safeParse(asked?.body);
   if (asked?.status !== 200 || !code.success)
@@ -102,4 +104,15 @@ async function post(
   } finally {
     release();
   }
+}
+
+const SHOWN_MAX = 80;
+/** One word of a scope; the hub takes it apart. */
+const shown = (text: string): string =>
+  encodeURIComponent([...text.toWellFormed()].slice(0, SHOWN_MAX).join(""));
+
+function gpuOf(gpus: readonly string[] = []): string[] {
+  const [first, ...others] = gpus;
+  if (first === undefined) return [];
+  return [`gpu=${shown(others.length > 0 ? `${first} and ${others.length} more` : first)}`];
 }

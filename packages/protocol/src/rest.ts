@@ -102,7 +102,11 @@ export const nodeEarningsSchema = z.object({
 export const deviceRequestSchema = z.object({
   user_code: z.string(),
   client: z.string(),
+  /** As the machine says of itself, which it may make up. */
   host_name: z.string(),
+  gpu: z.string().nullable(),
+  /** Where it asked from, as the hub saw it; null where that is not known. */
+  address: z.string().nullable(),
   state: z.enum(["pending", "approved", "denied", "expired"]),
   expires_at: time,
 });

@@ -45,6 +45,10 @@ async function fill(world: World, consumer: Person, provider: Person): Promise<v
   };
   const { x_gfe } = await ok("POST", "/v1/chat/completions", { as: consumer, body: CHAT });
   await ok("POST", `/api/v1/jobs/${x_gfe.job_id}/dispute`, { as: consumer, body: { reason: "gibberish" } });
+  await world.pool.query(
+    "INSERT INTO first_credits (node_key, user_id, amount_micro, paid) VALUES ($1, $2, 1, true)",
+    [...["key", provider.userId]],
+  );
   await ok("POST", "/v1/responses", { as: consumer, body: { model: "m", input: "hello" } });
   await ok("POST", "/api/v1/keys", {
     session: consumer,

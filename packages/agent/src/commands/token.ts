@@ -5,6 +5,7 @@ import { parseHubAddress } from "../hub-address.ts";
 import { createHubRecords } from "../hub-records.ts";
 import { qrLines } from "../panel/qr.ts";
 import { printable } from "../panel/text.ts";
+import { probeGpus } from "../probe.ts";
 import type { Output } from "./command.ts";
 
 export type GotToken = { type: "token"; token: string } | { type: "failed"; message: string };
@@ -20,8 +21,9 @@ export async function agentToken(
   const { origin } = parseHubAddress(options.hub);
   const { agentToken: kept } = await records.get(origin);
   if (kept) return { type: "token", token: kept };
+  const gpus = (await probeGpus(host)).map(({ name }) => name);
   const grant = await requestDeviceGrant({
-    host,
+    ...{ host, gpus },
     hubUrl: options.hub,
     onCode: (code) => {
       if (options.json) out.line(JSON.stringify({ type: "code", ...code }));

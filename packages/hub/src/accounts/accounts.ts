@@ -3,8 +3,8 @@ import { GfeError, type KeyScope, type PriceCapWire } from "@gfe/protocol";
 import type pg from "pg";
 import type { Config } from "../config.ts";
 import { listen } from "../db/listen.ts";
-import { type Auth, createAuth } from "./auth.ts";
-import { createDeviceGrants, type DeviceGrants } from "./device.ts";
+import { type Auth, CLIENT_ADDRESS_HEADER, createAuth } from "./auth.ts";
+import { createDeviceGrants, type DeviceGrants, withAddress } from "./device.ts";
 import { createSecretStore, REVOKED_CHANNEL, type SecretStore } from "./secrets.ts";
 
 export interface Principal {
@@ -150,7 +150,8 @@ export function createAccounts(options: AccountsOptions): Accounts {
   };
 
   return {
-    handle: (request) => auth.handler(withoutProgramsFetchMetadata(request)),
+    handle: async (request) =>
+      auth.handler(withoutProgramsFetchMetadata(await withAddress(request, CLIENT_ADDRESS_HEADER))),
     keys,
     agentTokens,
     device: createDeviceGrants(auth, agentTokens, pool),

@@ -54,7 +54,10 @@ test("an agent asks, its owner approves in the browser, the agent gets a token a
   expect(await poll(grant)).toEqual({ status: 400, body: { error: "authorization_pending" } });
 
   const seen = await look(grant.user_code.toLowerCase());
-  expect(await seen.json()).toMatchObject({ client: "gfe-agent", host_name: "rig-1", state: "pending" });
+  expect(await seen.json()).toMatchObject({
+    ...{ client: "gfe-agent", host_name: "rig-1", state: "pending" },
+    ...{ gpu: null, address: expect.stringContaining("127.0.0.1") },
+  });
   expect((await decide(grant.user_code, true)).status).toBe(204);
 
   await wait(grant);

@@ -1,9 +1,9 @@
 /**
  * The device grant (RFC 8628), as agents, the CLI and the approval page use it:
  *
- *   agent    POST /api/auth/device/code   {client_id: "gfe-agent", scope: "agent host=<name>"}
+ *   agent    POST /api/auth/device/code   {client_id: "gfe-agent", scope: "agent host=<name> gpu=<name>"}
  *              → {device_code, user_code, verification_uri, verification_uri_complete, interval, expires_in}
- *   browser  GET  /api/v1/device/:userCode        → what asks: host name, client; claims it for the signed-in user
+ *   browser  GET  /api/v1/device/:userCode        → what asks: host name, GPU, address; claims it for the signed-in user
  *   browser  POST /api/v1/device/:userCode        {approve: boolean} → 204
  *   agent    POST /api/v1/device/token    {device_code, client_id, label}
  *              → 200 {agent_token} | 400 {error: authorization_pending | slow_down | expired_token | access_denied}
@@ -53,7 +53,9 @@ export function createDeviceGrants(auth: Auth, agentTokens: SecretStore, pool: p
       return {
         user_code: userCode,
         client: body.client_id,
-        host_name: hostName(body.scope),
+        host_name: said(body.scope, "host") ?? "unknown",
+        gpu: said(body.scope, "gpu"),
+        address: said(body.scope, ADDRESS),
         state: body.status as DeviceRequest["state"],
         expires_at: (rows[0]?.expiresAt ?? new Date(0)).toISOString(),
       };
@@ -107,7 +109,42 @@ export function createDeviceGrants(auth: Auth, agentTokens: SecretStore, pool: p
 
 const normalised = (userCode: string): string => userCode.replace(/[^a-zA-Z0-9]/g, "").toUpperCase();
 
-/** From `agent host=<name>`; shown to the user, so never trusted for more. */
-function hostName(scope: unknown): string {
-  return typeof scope === "string" ? (/host=(\S{1,80})/.exec(scope)?.[1] ?? "unknown") : "unknown";
+/** The hub's own word in a scope: where the request for a code came from. */
+const ADDRESS = "from";
+const CODE_PATH = "/api/auth/device/code";
+const SAID_MAX = 80;
+
+/** A request for a code with the address of who asks in its scope, whatever it claims there; others as they are. */
+export async function withAddress(request: Request, addressHeader: string): Promise<Request> {
+  if (request.method !== "POST" || new URL(request.url).pathname !== CODE_PATH) return request;
+  const text = await request.text();
+  const address = request.headers.get(addressHeader);
+  return new Request(request, { method: "POST", headers: request.headers, body: scoped(text, address) });
+}
+
+function scoped(text: string, address: string | null): string {
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    return text; // whoever reads it next says what is wrong with it
+  }
+  if (typeof body !== "object" || body === null) return text;
+  const { scope } = body as { scope?: unknown };
+  const claimed = typeof scope === "string" ? scope.split(/\s+/) : [];
+  const kept = claimed.filter((word) => word !== "" && !word.startsWith(`${ADDRESS}=`));
+  const seen = address === null ? [] : [`${ADDRESS}=${encodeURIComponent(address)}`];
+  return JSON.stringify({ ...body, scope: [...kept, ...seen].join(" ") });
+}
+
+/** From `agent host=<name> gpu=<name>`: shown to the user as it is, so without what could mislead an eye or a terminal. */
+function said(scope: unknown, name: string): string | null {
+  const words = typeof scope === "string" ? scope.split(/\s+/) : [];
+  const value = words.find((word) => word.startsWith(`${name}=`))?.slice(name.length + 1);
+  if (!value) return null;
+  let text = value;
+  try {
+    text = decodeURIComponent(value);
+  } catch {} // a per cent sign that is none of an encoding
+  return text.replace(/[\p{Cc}\p{Cf}]/gu, "").slice(0, SAID_MAX) || null;
 }

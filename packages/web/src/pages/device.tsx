@@ -54,10 +54,18 @@ function Approval({ code }: { code: string }) {
         <dt className="text-text-2">Code</dt>
         <dd className="font-mono">{data.user_code}</dd>
         <dt className="text-text-2">Machine says it is</dt>
-        <dd>{data.host_name}</dd>
+        <dd className="break-words">{data.host_name}</dd>
+        <dt className="text-text-2">GPU</dt>
+        <dd className="break-words">{data.gpu ?? "none that it tells of"}</dd>
+        <dt className="text-text-2">Asked from</dt>
+        <dd className="font-mono break-all">{data.address ?? "unknown"}</dd>
         <dt className="text-text-2">Program</dt>
         <dd>{data.client}</dd>
       </dl>
+      <p className="rounded-lg border border-warn p-3 text-warn">
+        ⚠ Did somebody send you this link or code? Then deny it: whoever approves lends the machine this
+        account.
+      </p>
       {data.state === "pending" ? (
         <div className="flex gap-3">
           <button

@@ -8,6 +8,7 @@ import type { Duplex } from "node:stream";
 import { LINK_LIMITS } from "@gfe/protocol";
 import { WebSocket } from "ws";
 import type { HttpRequest, HttpResponse, Socket, SocketEvents } from "./host.ts";
+import { tunnelTo } from "./node-proxy.ts";
 
 const IDLE_CONNECTIONS_MAX = 64;
 /** How long an answer may go on after what mattered of it. */
@@ -26,7 +27,7 @@ export function createNodeHttp(): (request: HttpRequest) => Promise<HttpResponse
       if (request.signal?.aborted) return reject(request.signal.reason);
       const body = request.body === undefined ? undefined : Buffer.from(request.body);
       const sent = (url.protocol === "http:" ? http : https).request(url, {
-        agent: request.socketPath === undefined ? agents[url.protocol] : false,
+        agent: request.socketPath === undefined ? (tunnelTo(url) ?? agents[url.protocol]) : false,
         ...(request.socketPath === undefined ? {} : { socketPath: request.socketPath }),
         method: request.method ?? (body ? "POST" : "GET"),
         headers: {
@@ -75,7 +76,9 @@ export function dialNodeSocket(
   options: { headers: Record<string, string>; timeoutMs: number; connect?: () => Duplex },
   events: SocketEvents,
 ): Socket {
+  const agent = options.connect ? undefined : tunnelTo(new URL(url));
   const socket = new WebSocket(url, {
+    ...(agent ? { agent } : {}),
     headers: options.headers,
     handshakeTimeout: options.timeoutMs,
     perMessageDeflate: false,

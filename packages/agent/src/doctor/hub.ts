@@ -104,8 +104,8 @@ function environment({ host: { env } }: DoctorContext): Check[] {
     : [
         warning(
           "proxy",
-          `${set.join(", ")} is set, and the agent dials directly`,
-          "let the firewall pass HTTPS and WebSockets to the hub's address",
+          `${set.join(", ")} is set: the hub is dialled through that proxy`,
+          "look whether the proxy lets CONNECT through to the hub; NO_PROXY names what is dialled directly",
         ),
       ];
 }

@@ -30,10 +30,14 @@ export async function logsCommand(
   }
   // What the agent remembers was printed from its file already.
   let lastMs = kept?.at(-1)?.at_ms ?? Number.NEGATIVE_INFINITY;
-  for await (const record of followAgent(host)) {
-    if (record.at_ms <= lastMs) continue;
-    lastMs = Number.NEGATIVE_INFINITY;
-    print(record);
+  try {
+    for await (const record of followAgent(host)) {
+      if (record.at_ms <= lastMs) continue;
+      lastMs = Number.NEGATIVE_INFINITY;
+      print(record);
+    }
+  } catch {
+    // An agent that was killed ends this as one that was drained does.
   }
   return EXIT.fine;
 }

@@ -1,5 +1,3 @@
-import { agentSelfSchema } from "@gfe/protocol";
-import { z } from "zod";
 import { askAgent } from "../control/client.ts";
 import { CACHE_FILE } from "../engines/digests.ts";
 import { delay, type Host } from "../host.ts";
@@ -7,6 +5,7 @@ import { askHub, problemOf } from "../hub-api.ts";
 import { createHubRecords, HUBS_FILE } from "../hub-records.ts";
 import { KEY_FILE } from "../identity.ts";
 import { printable } from "../panel/text.ts";
+import { HubRefused, nodeIdOf, nodeKeyOf } from "../standing.ts";
 import { EXIT, type Output } from "./command.ts";
 import { agentEnded } from "./drain.ts";
 
@@ -114,12 +113,9 @@ async function stop(host: Host): Promise<string[]> {
     : [`the agent (process ${asked.status.process_id}) did not end: end it by hand`];
 }
 
-const keySchema = z.object({ public_key: z.string() });
-
 async function revoke(host: Host, hubs: readonly string[]): Promise<string[]> {
   const records = createHubRecords(host);
-  const bytes = await host.files.read(host.files.join(host.directories.config, KEY_FILE)).catch(() => null);
-  const nodeKey = publicKeyIn(bytes);
+  const nodeKey = await nodeKeyOf(host);
   const problems = await Promise.all(
     hubs.map(async (origin) => {
       const { agentToken: token } = await records.get(origin);
@@ -137,31 +133,27 @@ async function revoke(host: Host, hubs: readonly string[]): Promise<string[]> {
   return problems.flat();
 }
 
-function publicKeyIn(bytes: Uint8Array | null): string | null {
-  try {
-    return keySchema.parse(JSON.parse(new TextDecoder().decode(bytes ?? new Uint8Array()))).public_key;
-  } catch {
-    return null;
-  }
-}
-
 /** The node goes from its owner's list, then the token that said so is revoked. Throws in the hub's words. */
 async function leaveHub(
   call: Parameters<typeof askHub>[0] & { host: Host },
   nodeKey: string | null,
 ): Promise<void> {
-  const query = nodeKey === null ? "" : `?node_key=${encodeURIComponent(nodeKey)}`;
-  const self = await askHub(call, `/api/v1/agent-tokens/self${query}`);
-  if (self.status === 401) return; // revoked already
-  if (self.status !== 200) throw new Error(problemOf(self));
-  const nodeId = agentSelfSchema.parse(self.body).node_id;
+  let nodeId: string | null;
+  try {
+    nodeId = await nodeIdOf(call, nodeKey);
+  } catch (error) {
+    if (error instanceof HubRefused && error.status === 401) return; // revoked already
+    throw error;
+  }
   for (let left = nodeId === null ? 0 : FORGET_TRIES; left > 0; left--) {
-    const forgotten = await askHub(call, `/api/v1/nodes/${encodeURIComponent(nodeId!)}`, "DELETE");
+    const forgotten = await askHub(call, `/api/v1/nodes/${encodeURIComponent(nodeId!)}`, {
+      method: "DELETE",
+    });
     if (forgotten.status === 204 || forgotten.status === 404) break;
     if (forgotten.status !== 409 || left === 1) throw new Error(problemOf(forgotten));
     await delay(call.host, FORGET_RETRY_MS);
   }
-  const revoked = await askHub(call, "/api/v1/agent-tokens/self", "DELETE");
+  const revoked = await askHub(call, "/api/v1/agent-tokens/self", { method: "DELETE" });
   if (revoked.status !== 204) throw new Error(problemOf(revoked));
 }
 

@@ -144,7 +144,7 @@ const LOGS: CommandSpec = {
 
 const PAUSE: CommandSpec = {
   name: "pause",
-  summary: "serve nobody for a while: running answers end, the models leave the GPU's memory",
+  summary: "serve nobody for a while: running answers end first, the connection stays",
   arguments: [
     {
       name: "time",

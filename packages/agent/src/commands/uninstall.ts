@@ -27,7 +27,10 @@ const FORGET_RETRY_MS = 500;
 
 interface Plan {
   running: boolean;
+  /** Those whose token is kept: it is this machine's alone. */
   hubs: string[];
+  /** Those that it joined with a token that was given: other machines may have it, too. */
+  given: string[];
   paths: string[];
   /** In our directories, and not ours. */
   left: string[];
@@ -68,19 +71,30 @@ async function planOf(host: Host, models: boolean): Promise<Plan> {
         directories.config === directories.state ? kinds.some((one) => ours(name, one)) : ours(name, kind);
       (isOurs ? paths : others).add(files.join(directories[kind], name));
     }
-  const hubs = await createHubRecords(host)
-    .origins()
-    .catch((): string[] => []);
+  const records = createHubRecords(host);
+  const origins = await records.origins().catch((): string[] => []);
+  const kept = await Promise.all(
+    origins.map(async (origin) => (await records.get(origin)).agentToken !== undefined),
+  );
   const asked = await askAgent(host);
-  return { running: asked.type === "status", hubs, paths: [...paths], left: [...others] };
+  return {
+    running: asked.type === "status",
+    hubs: origins.filter((_origin, index) => kept[index]),
+    given: origins.filter((_origin, index) => !kept[index]),
+    ...{ paths: [...paths], left: [...others] },
+  };
 }
 
-function planLines({ running, hubs, paths, left }: Plan): string[] {
+function planLines({ running, hubs, given, paths, left }: Plan): string[] {
   if (!running && paths.length === 0) return ["There is nothing to remove: no agent was ever here."];
   return [
     "This will be done:",
     ...(running ? ["  end     the agent that runs here, at once"] : []),
     ...hubs.map((hub) => `  revoke  this node and its agent token at ${hub}`),
+    ...given.map(
+      (hub) =>
+        `  keep    the agent token that was given for ${hub}: revoke it in the dashboard if no other machine has it`,
+    ),
     ...paths.map((path) => `  remove  ${path}`),
     ...left.map((path) => `  keep    ${path}${path.endsWith(MODELS) ? " (--models removes it)" : ""}`),
     "Your credits stay in your account.",
@@ -119,7 +133,7 @@ async function revoke(host: Host, hubs: readonly string[]): Promise<string[]> {
   const problems = await Promise.all(
     hubs.map(async (origin) => {
       const { agentToken: token } = await records.get(origin);
-      if (token === undefined) return []; // joined with a token that was given: it may be other machines', too
+      if (token === undefined) return [];
       try {
         await leaveHub({ host, origin, token }, nodeKey);
         return [];

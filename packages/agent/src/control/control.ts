@@ -173,6 +173,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     joined(joinedAgent) {
       agent = joinedAgent;
       heed();
+      notePause();
       changed();
     },
     onChange(listener) {

@@ -194,6 +194,19 @@ describe("an agent that runs", () => {
 });
 
 describe("where no agent runs", () => {
+  test("uninstall removes what is here, and says what a hub that is away could not be told", async () => {
+    const away = "http://127.0.0.1:9";
+    writeFileSync(join(directory, "hubs.json"), JSON.stringify({ [away]: { agent_token: "gfe_at_x" } }), {
+      mode: 0o600,
+    });
+    const { code, stderr, stdout } = await own("uninstall", "--yes");
+    expect([code, stdout]).toEqual([1, expect.stringMatching(/The rest is gone\.\n$/)]);
+    expect(stderr).toMatch(
+      /^gfe: http:\/\/127\.0\.0\.1:9 did not revoke this node: .+ Revoke its agent token in the dashboard$/m,
+    );
+    expect(existsSync(directory)).toBe(false);
+  });
+
   test.each([["status"], ["drain"], ["logs", "-f"]])(
     "gfe %s says so, with exit status 3",
     async (...args) => {
@@ -281,6 +294,17 @@ describe.skipIf(!hasTerminals())("the panel, in a real terminal", () => {
     await terminal.shows(/Left the hub/);
     terminal.type("exit\n");
     expect(await terminal.ended).toMatchObject({ status: 0 });
+  });
+
+  test("comes after an approval, for which an address, a code and a QR code are shown", async () => {
+    terminal = new TestTerminal([process.execPath, BIN, ...upArgs()], {}, { columns: 100, rows: 40 });
+    await terminal.shows(/Waiting for your approval/);
+    const code = /^ {2}Code {4}(\S+)$/m.exec(terminal.screen)![1]!;
+    expect(terminal.screen).toMatch(new RegExp(`^ {2}Open {4}${hub.url}/\\S+${code}$`, "m"));
+    expect(terminal.screen.match(/^ {2}[█▀▄ ]{30,}$/gm)!.length).toBeGreaterThan(15);
+    expect(await provider.deviceRequest(code)).toMatchObject({ state: "pending", client: "gfe-agent" });
+    terminal.type("\u0003");
+    expect((await terminal.ended).status).not.toBe(0);
   });
 
   test("gives the terminal back when the program breaks, and its last words can be read", async () => {

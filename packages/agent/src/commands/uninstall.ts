@@ -1,5 +1,7 @@
 import { askAgent } from "../control/client.ts";
+import { SETTINGS_FILE } from "../control/settings.ts";
 import { CACHE_FILE } from "../engines/digests.ts";
+import { STATE_FILE } from "../guest/guest.ts";
 import { delay, type Host } from "../host.ts";
 import { askHub, problemOf } from "../hub-api.ts";
 import { createHubRecords, HUBS_FILE } from "../hub-records.ts";
@@ -17,8 +19,8 @@ interface UninstallOptions {
 
 /** All that an agent makes, by directory: nothing else is touched. */
 const OWN = {
-  config: [KEY_FILE, HUBS_FILE, "settings.json"],
-  state: ["events.jsonl", "events.1.jsonl", "agent.sock", "agent.sock.lock", CACHE_FILE],
+  config: [KEY_FILE, HUBS_FILE, SETTINGS_FILE],
+  state: [STATE_FILE, "events.jsonl", "events.1.jsonl", "agent.sock", "agent.sock.lock", CACHE_FILE],
 } as const;
 const MODELS = "models";
 /** A hub takes a moment to see that a node has left. */

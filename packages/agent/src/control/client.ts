@@ -1,6 +1,6 @@
 /** Asking the running agent of this state directory. */
 import { readJson, readLines } from "../body.ts";
-import { type Host, limitedSignal } from "../host.ts";
+import { type Host, type HttpResponse, limitedSignal } from "../host.ts";
 import { CONTROL_LIMITS, controlEndpoint } from "./endpoint.ts";
 import { parse } from "./journal.ts";
 import type { AgentRecord } from "./records.ts";
@@ -55,13 +55,13 @@ export async function requestAgent(
   }
 }
 
-/** What happened lately and what happens, until `signal` is aborted or the agent ends. Throws where it is not there. */
-export async function* followAgent(host: AskHost, signal?: AbortSignal): AsyncGenerator<AgentRecord> {
-  const response = await host.http({
-    url: "http://agent/events",
-    socketPath: controlEndpoint(host),
-    ...(signal ? { signal } : {}),
-  });
+/** Resolves when it listens: what happened lately, then what happens, until the agent ends. Rejects where none answers. */
+export async function followAgent(host: AskHost): Promise<AsyncIterable<AgentRecord>> {
+  const response = await host.http({ url: "http://agent/events", socketPath: controlEndpoint(host) });
+  return recordsIn(response);
+}
+
+async function* recordsIn(response: HttpResponse): AsyncGenerator<AgentRecord> {
   const limits = { lineBytes: CONTROL_LIMITS.lineBytes, streamBytes: Number.MAX_SAFE_INTEGER };
   try {
     for await (const lines of readLines(response, limits)) for (const line of lines) yield* parse(line);

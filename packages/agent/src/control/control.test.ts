@@ -169,14 +169,10 @@ describe("the endpoint of a running agent", () => {
   it("tells what happened and what happens, each once and in order, until it ends", async () => {
     const { host, control, connection, agent } = await running();
     const seen: AgentRecord[] = [];
-    const first = Promise.withResolvers<void>();
+    const records = await followAgent(host);
     const followed = (async () => {
-      for await (const record of followAgent(host)) {
-        seen.push(record);
-        if (record.type === "joined") first.resolve();
-      }
+      for await (const record of records) seen.push(record);
     })();
-    await first.promise;
     await connection.start({ attempt: attemptId() }).end;
     await agent.drain();
     await control.close();

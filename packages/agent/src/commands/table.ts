@@ -144,7 +144,8 @@ const LOGS: CommandSpec = {
 
 const PAUSE: CommandSpec = {
   name: "pause",
-  summary: "serve nobody for a while: running answers end first, the connection stays",
+  summary:
+    "serve nobody for a while: what runs ends or goes on at other nodes, the models leave the GPU's memory",
   arguments: [
     {
       name: "time",

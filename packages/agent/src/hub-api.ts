@@ -19,19 +19,26 @@ export interface HubCall {
   token?: string | undefined;
 }
 
+export interface HubQuestion {
+  method?: "GET" | "POST" | "DELETE";
+  body?: object;
+  timeoutMs?: number;
+}
+
 /** Rejects where no answer came. */
 export async function askHub(
   { host, origin, token }: HubCall,
   path: string,
-  method: "GET" | "POST" | "DELETE" = "GET",
+  { method = "GET", body, timeoutMs = API_LIMITS.requestMs }: HubQuestion = {},
 ): Promise<HubAnswer> {
-  const { signal, release } = limitedSignal(host, API_LIMITS.requestMs);
+  const { signal, release } = limitedSignal(host, timeoutMs);
   const startedMs = host.nowMs();
   try {
     const response = await host.http({
       url: origin + path,
       method,
       signal,
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       ...(token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } }),
     });
     const date = Date.parse(response.header("date") ?? "");

@@ -7,8 +7,10 @@ const STOPPED_MS = 100;
 
 /** The terminal of standard input and output; null where either is something else, or the terminal can do nothing. */
 export function createNodeTerminal(env: Readonly<Record<string, string | undefined>>): Terminal | null {
-  const { stdin, stdout } = process;
-  if (!stdin.isTTY || !stdout.isTTY || env.TERM === "dumb" || inBackground()) return null;
+  // Standard input is opened by the first look at it: not where nobody looks at the output.
+  const { stdout } = process;
+  if (!stdout.isTTY || !process.stdin.isTTY || env.TERM === "dumb" || inBackground()) return null;
+  const { stdin } = process;
   const listeners = new Set<(typed: string) => void>();
   const handovers = new Set<{ leave(): void; enter(): void }>();
   let away = false;

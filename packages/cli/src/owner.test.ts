@@ -3,11 +3,12 @@ import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { agentCommands, agentRuns, createNodeHost, parseLine } from "@gfe/agent";
 import { type Hub, parseConfig, startHub } from "@gfe/hub";
 import { createTestDatabase } from "@gfe/hub/testing";
 import { createClient, type SdkClient } from "@gfe/sdk";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { Gfe, gfe } from "./testing/gfe.ts";
+import { type Ended, Gfe, gfe } from "./testing/gfe.ts";
 import { hasTerminals, TestTerminal } from "./testing/terminal.ts";
 
 const MAIN = fileURLToPath(new URL("./main.ts", import.meta.url));
@@ -58,7 +59,26 @@ const ask = () =>
     body: JSON.stringify({ model: "scripted", messages: [{ role: "user", content: "hi" }], max_tokens: 8 }),
   });
 
-const own = (...args: string[]) => gfe([...args, "--config-dir", directory]);
+/** A command as another terminal gives it, in this process: starting one costs more than most commands do. */
+async function own(...args: string[]): Promise<Ended> {
+  const parsed = parseLine(agentCommands, args, {});
+  if (parsed.type !== "run") throw new Error(JSON.stringify(parsed));
+  const said = { stdout: "", stderr: "" };
+  const code = await agentRuns[parsed.command.name]!(
+    createNodeHost({ env: {}, configDir: directory, stateDir: directory }),
+    parsed.options,
+    {
+      line: (text) => {
+        said.stdout += `${text}\n`;
+      },
+      error: (text) => {
+        said.stderr += `${text}\n`;
+      },
+    },
+  );
+  return { code, ...said };
+}
+
 const upArgs = () => ["up", "--hub", hub.url, "--scripted", "--name", "attic", "--config-dir", directory];
 
 /** An agent that got its token as one that was approved in the browser has it: kept in its own files. */
@@ -80,7 +100,7 @@ describe("an agent that runs", () => {
 
   test("is seen, heard, examined and drained from another terminal", async () => {
     expect((await ask()).status).toBe(200);
-    const status = await own("status");
+    const status = await gfe(["status", "--config-dir", directory]);
     expect([status.code, status.stderr]).toEqual([0, ""]);
     expect(status.stdout).toMatch(/^State +serving: waiting for work$/m);
     expect(status.stdout).toMatch(/^Served +1 answer, \d+ tokens since its start$/m);
@@ -114,6 +134,12 @@ describe("an agent that runs", () => {
       ...{ token: "ok", version: "ok", agent: "ok", serving: "ok", engines: "ok", models: "ok", slots: "ok" },
     });
     for (const { state, cure } of checks) expect(cure === null).toBe(state === "ok");
+
+    const why = await own("why");
+    expect([why.code, why.stderr]).toEqual([0, ""]);
+    expect(why.stdout).toMatch(/^It is online\.\n\nscripted: asked for \d+ times in a day, chosen \d+;/);
+    const tested = await own("why", "--test", "scripted", "--json");
+    expect([tested.code, JSON.parse(tested.stdout)]).toMatchObject([0, { passed: true, model: "scripted" }]);
 
     const follow = new Gfe(["logs", "-f", "-n", "1", "--config-dir", directory]);
     await follow.printed(/scripted/);
@@ -168,6 +194,19 @@ describe("an agent that runs", () => {
 });
 
 describe("where no agent runs", () => {
+  test("uninstall removes what is here, and says what a hub that is away could not be told", async () => {
+    const away = "http://127.0.0.1:9";
+    writeFileSync(join(directory, "hubs.json"), JSON.stringify({ [away]: { agent_token: "gfe_at_x" } }), {
+      mode: 0o600,
+    });
+    const { code, stderr, stdout } = await own("uninstall", "--yes");
+    expect([code, stdout]).toEqual([1, expect.stringMatching(/The rest is gone\.\n$/)]);
+    expect(stderr).toMatch(
+      /^gfe: http:\/\/127\.0\.0\.1:9 did not revoke this node: .+ Revoke its agent token in the dashboard$/m,
+    );
+    expect(existsSync(directory)).toBe(false);
+  });
+
   test.each([["status"], ["drain"], ["logs", "-f"]])(
     "gfe %s says so, with exit status 3",
     async (...args) => {
@@ -255,6 +294,17 @@ describe.skipIf(!hasTerminals())("the panel, in a real terminal", () => {
     await terminal.shows(/Left the hub/);
     terminal.type("exit\n");
     expect(await terminal.ended).toMatchObject({ status: 0 });
+  });
+
+  test("comes after an approval, for which an address, a code and a QR code are shown", async () => {
+    terminal = new TestTerminal([process.execPath, BIN, ...upArgs()], {}, { columns: 100, rows: 40 });
+    await terminal.shows(/Waiting for your approval/);
+    const code = /^ {2}Code {4}(\S+)$/m.exec(terminal.screen)![1]!;
+    expect(terminal.screen).toMatch(new RegExp(`^ {2}Open {4}${hub.url}/\\S+${code}$`, "m"));
+    expect(terminal.screen.match(/^ {2}[█▀▄ ]{30,}$/gm)!.length).toBeGreaterThan(15);
+    expect(await provider.deviceRequest(code)).toMatchObject({ state: "pending", client: "gfe-agent" });
+    terminal.type("\u0003");
+    expect((await terminal.ended).status).not.toBe(0);
   });
 
   test("gives the terminal back when the program breaks, and its last words can be read", async () => {

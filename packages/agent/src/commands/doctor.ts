@@ -1,14 +1,13 @@
-import { askAgent } from "../control/client.ts";
 import { checkAgent } from "../doctor/agent.ts";
 import { type Check, type DoctorContext, failed } from "../doctor/check.ts";
 import { checkEngines } from "../doctor/engines.ts";
 import { checkHub } from "../doctor/hub.ts";
 import { checkFiles, checkGpus, checkRuntime } from "../doctor/machine.ts";
+import { checkStanding } from "../doctor/standing.ts";
 import type { Host } from "../host.ts";
-import { parseHubAddress } from "../hub-address.ts";
-import { createHubRecords } from "../hub-records.ts";
 import { printable } from "../panel/text.ts";
 import { EXIT, type Output } from "./command.ts";
+import { hubContext } from "./context.ts";
 
 interface DoctorOptions {
   hub?: string;
@@ -26,11 +25,12 @@ const doctors: readonly (readonly [string, Doctor])[] = [
   ["engines", checkEngines],
   ["hub", checkHub],
   ["agent", checkAgent],
+  ["demand", checkStanding],
 ];
 
 /** `gfe doctor`: fails where a check does. */
 export async function doctorCommand(host: Host, options: DoctorOptions, out: Output): Promise<number> {
-  const context = await contextOf(host, options);
+  const context = await hubContext(looking(host), options);
   const checks = (await Promise.all(doctors.map((doctor) => examine(context, doctor)))).flat();
   const isFailed = checks.some(({ state }) => state === "failed");
   if (options.json) out.line(JSON.stringify({ ok: !isFailed, checks }));
@@ -44,6 +44,13 @@ export async function doctorCommand(host: Host, options: DoctorOptions, out: Out
   }
   return isFailed ? EXIT.failed : EXIT.fine;
 }
+
+/** The same machine, of which nothing is repaired while it is looked at. */
+const looking = (host: Host): Host => ({
+  ...host,
+  files: { ...host.files, setMode: async () => {} },
+  log: { info() {}, warn() {} },
+});
 
 /** A check that breaks is a finding, too: the others still count. */
 async function examine(context: DoctorContext, [name, doctor]: (typeof doctors)[number]): Promise<Check[]> {
@@ -65,22 +72,4 @@ function verdict(checks: readonly Check[]): string {
   const [broken, warned] = [count("failed"), count("warning")];
   if (broken > 0) return `${broken} failed, ${warned} warned: begin with the first ✗.`;
   return warned > 0 ? `Nothing failed, ${warned} warned.` : "All is well.";
-}
-
-/** The hub that was named, else the running agent's, else the only one that is known. */
-async function contextOf(host: Host, options: DoctorOptions): Promise<DoctorContext> {
-  const asked = await askAgent(host);
-  const status = asked.type === "status" ? asked.status : null;
-  const records = createHubRecords(host);
-  const known = await records.origins().catch((): string[] => []);
-  const hub = options.hub ?? status?.hub ?? (known.length === 1 ? known[0]! : null);
-  return { host, hub, status, token: options.token ?? (await keptToken(hub)) };
-
-  async function keptToken(of: string | null): Promise<string | null> {
-    try {
-      return (of === null ? null : (await records.get(parseHubAddress(of).origin)).agentToken) ?? null;
-    } catch {
-      return null; // the address or the file is told of by its own check
-    }
-  }
 }

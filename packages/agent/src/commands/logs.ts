@@ -1,4 +1,4 @@
-import { askAgent, followAgent } from "../control/client.ts";
+import { followAgent } from "../control/client.ts";
 import { readJournal } from "../control/journal.ts";
 import { type AgentRecord, wordsOf } from "../control/records.ts";
 import type { Host } from "../host.ts";
@@ -16,24 +16,29 @@ export async function logsCommand(
     for (const line of wordsOf(record)?.split("\n") ?? [])
       out.line(`${new Date(record.at_ms).toISOString().replace(/\.\d+Z$/, "Z")}  ${printable(line)}`);
   };
+  // It listens before it reads what is kept: nothing falls between.
+  const followed = follow ? await followAgent(host).catch(() => null) : null;
   const kept = await readJournal(host, lines);
+  for (const record of kept ?? []) print(record);
   if (!follow) {
     if (kept === null)
       out.error("Nothing was kept yet: an agent has never run here. Start it with `gfe up`.");
-    for (const record of kept ?? []) print(record);
     return kept === null ? EXIT.notRunning : EXIT.fine;
   }
-  for (const record of kept ?? []) print(record);
-  if ((await askAgent(host)).type === "not_running") {
+  if (followed === null) {
     out.error("No agent runs here: nothing more will come. Start it with `gfe up`.");
     return EXIT.notRunning;
   }
   // What the agent remembers was printed from its file already.
   let lastMs = kept?.at(-1)?.at_ms ?? Number.NEGATIVE_INFINITY;
-  for await (const record of followAgent(host)) {
-    if (record.at_ms <= lastMs) continue;
-    lastMs = Number.NEGATIVE_INFINITY;
-    print(record);
+  try {
+    for await (const record of followed) {
+      if (record.at_ms <= lastMs) continue;
+      lastMs = Number.NEGATIVE_INFINITY;
+      print(record);
+    }
+  } catch {
+    // An agent that was killed ends this as one that was drained does.
   }
   return EXIT.fine;
 }

@@ -7,6 +7,7 @@ import { pauseCommand, resumeCommand } from "./pause.ts";
 import { limitsCommand, scheduleAdd, scheduleClear, scheduleList } from "./settings.ts";
 import { statusCommand } from "./status.ts";
 import { uninstallCommand } from "./uninstall.ts";
+import { whyCommand } from "./why.ts";
 
 /** By a command's name. Its options are those of the table, read by it. */
 export const agentRuns: Readonly<Record<string, CommandRun>> = {
@@ -19,6 +20,7 @@ export const agentRuns: Readonly<Record<string, CommandRun>> = {
   "schedule list": asRun(scheduleList),
   "schedule add": asRun(scheduleAdd),
   "schedule clear": asRun(scheduleClear),
+  why: asRun(whyCommand),
   doctor: asRun(doctorCommand),
   uninstall: asRun(uninstallCommand),
 };

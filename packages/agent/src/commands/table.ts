@@ -27,6 +27,12 @@ const HUB: OptionSpec = {
   env: "GFE_HUB",
   fallback: "http://127.0.0.1:8080",
 };
+const KNOWN_HUB: OptionSpec = {
+  name: "hub",
+  value: "url",
+  meaning: "the hub; that of the running agent, or the only known one, if not given",
+  env: "GFE_HUB",
+};
 const TOKEN: OptionSpec = {
   name: "token",
   value: "token",
@@ -138,7 +144,8 @@ const LOGS: CommandSpec = {
 
 const PAUSE: CommandSpec = {
   name: "pause",
-  summary: "serve nobody for a while: running answers end, the models leave the GPU's memory",
+  summary:
+    "serve nobody for a while: what runs ends or goes on at other nodes, the models leave the GPU's memory",
   arguments: [
     {
       name: "time",
@@ -254,19 +261,23 @@ const SCHEDULE: readonly CommandSpec[] = [
   },
 ];
 
-const DOCTOR: CommandSpec = {
-  name: "doctor",
-  summary: "check all that earning needs, and name the cure of what is missing",
+const WHY: CommandSpec = {
+  name: "why",
+  summary: "why this node gets requests, or does not, and what would change it",
   options: [
-    {
-      name: "hub",
-      value: "url",
-      meaning: "the hub; that of the running agent, or the only known one, if not given",
-      env: "GFE_HUB",
-    },
+    { name: "test", value: "model", meaning: "send this node a test request for a model, unpaid" },
+    KNOWN_HUB,
     TOKEN,
     ...OF_ONE,
   ],
+  notes: "The hub counts it by model: docs/earning.md. Exit status 1 where a test request failed.",
+  examples: ["gfe why", "gfe why --test llama3.2:1b"],
+};
+
+const DOCTOR: CommandSpec = {
+  name: "doctor",
+  summary: "check all that earning needs, and name the cure of what is missing",
+  options: [KNOWN_HUB, TOKEN, ...OF_ONE],
   notes:
     "It works without a running agent and knows more with one. Exit status 1 where a check failed; a warning is none.",
   examples: ["gfe doctor", "gfe doctor --json", "gfe doctor --hub https://hub.example.org"],
@@ -294,6 +305,7 @@ export const agentCommands: readonly CommandSpec[] = [
   DRAIN,
   LIMITS,
   ...SCHEDULE,
+  WHY,
   DOCTOR,
   UNINSTALL,
 ];

@@ -1,12 +1,13 @@
-import { agentSelfSchema } from "@gfe/protocol";
-import { z } from "zod";
 import { askAgent } from "../control/client.ts";
+import { SETTINGS_FILE } from "../control/settings.ts";
 import { CACHE_FILE } from "../engines/digests.ts";
+import { STATE_FILE } from "../guest/guest.ts";
 import { delay, type Host } from "../host.ts";
 import { askHub, problemOf } from "../hub-api.ts";
 import { createHubRecords, HUBS_FILE } from "../hub-records.ts";
 import { KEY_FILE } from "../identity.ts";
 import { printable } from "../panel/text.ts";
+import { HubRefused, nodeIdOf, nodeKeyOf } from "../standing.ts";
 import { EXIT, type Output } from "./command.ts";
 import { agentEnded } from "./drain.ts";
 
@@ -18,8 +19,8 @@ interface UninstallOptions {
 
 /** All that an agent makes, by directory: nothing else is touched. */
 const OWN = {
-  config: [KEY_FILE, HUBS_FILE, "settings.json"],
-  state: ["events.jsonl", "events.1.jsonl", "agent.sock", "agent.sock.lock", CACHE_FILE],
+  config: [KEY_FILE, HUBS_FILE, SETTINGS_FILE],
+  state: [STATE_FILE, "events.jsonl", "events.1.jsonl", "agent.sock", "agent.sock.lock", CACHE_FILE],
 } as const;
 const MODELS = "models";
 /** A hub takes a moment to see that a node has left. */
@@ -28,7 +29,10 @@ const FORGET_RETRY_MS = 500;
 
 interface Plan {
   running: boolean;
+  /** Those whose token is kept: it is this machine's alone. */
   hubs: string[];
+  /** Those that it joined with a token that was given: other machines may have it, too. */
+  given: string[];
   paths: string[];
   /** In our directories, and not ours. */
   left: string[];
@@ -69,19 +73,30 @@ async function planOf(host: Host, models: boolean): Promise<Plan> {
         directories.config === directories.state ? kinds.some((one) => ours(name, one)) : ours(name, kind);
       (isOurs ? paths : others).add(files.join(directories[kind], name));
     }
-  const hubs = await createHubRecords(host)
-    .origins()
-    .catch((): string[] => []);
+  const records = createHubRecords(host);
+  const origins = await records.origins().catch((): string[] => []);
+  const kept = await Promise.all(
+    origins.map(async (origin) => (await records.get(origin)).agentToken !== undefined),
+  );
   const asked = await askAgent(host);
-  return { running: asked.type === "status", hubs, paths: [...paths], left: [...others] };
+  return {
+    running: asked.type === "status",
+    hubs: origins.filter((_origin, index) => kept[index]),
+    given: origins.filter((_origin, index) => !kept[index]),
+    ...{ paths: [...paths], left: [...others] },
+  };
 }
 
-function planLines({ running, hubs, paths, left }: Plan): string[] {
+function planLines({ running, hubs, given, paths, left }: Plan): string[] {
   if (!running && paths.length === 0) return ["There is nothing to remove: no agent was ever here."];
   return [
     "This will be done:",
     ...(running ? ["  end     the agent that runs here, at once"] : []),
     ...hubs.map((hub) => `  revoke  this node and its agent token at ${hub}`),
+    ...given.map(
+      (hub) =>
+        `  keep    the agent token that was given for ${hub}: revoke it in the dashboard if no other machine has it`,
+    ),
     ...paths.map((path) => `  remove  ${path}`),
     ...left.map((path) => `  keep    ${path}${path.endsWith(MODELS) ? " (--models removes it)" : ""}`),
     "Your credits stay in your account.",
@@ -114,16 +129,13 @@ async function stop(host: Host): Promise<string[]> {
     : [`the agent (process ${asked.status.process_id}) did not end: end it by hand`];
 }
 
-const keySchema = z.object({ public_key: z.string() });
-
 async function revoke(host: Host, hubs: readonly string[]): Promise<string[]> {
   const records = createHubRecords(host);
-  const bytes = await host.files.read(host.files.join(host.directories.config, KEY_FILE)).catch(() => null);
-  const nodeKey = publicKeyIn(bytes);
+  const nodeKey = await nodeKeyOf(host);
   const problems = await Promise.all(
     hubs.map(async (origin) => {
       const { agentToken: token } = await records.get(origin);
-      if (token === undefined) return []; // joined with a token that was given: it may be other machines', too
+      if (token === undefined) return [];
       try {
         await leaveHub({ host, origin, token }, nodeKey);
         return [];
@@ -137,31 +149,27 @@ async function revoke(host: Host, hubs: readonly string[]): Promise<string[]> {
   return problems.flat();
 }
 
-function publicKeyIn(bytes: Uint8Array | null): string | null {
-  try {
-    return keySchema.parse(JSON.parse(new TextDecoder().decode(bytes ?? new Uint8Array()))).public_key;
-  } catch {
-    return null;
-  }
-}
-
 /** The node goes from its owner's list, then the token that said so is revoked. Throws in the hub's words. */
 async function leaveHub(
   call: Parameters<typeof askHub>[0] & { host: Host },
   nodeKey: string | null,
 ): Promise<void> {
-  const query = nodeKey === null ? "" : `?node_key=${encodeURIComponent(nodeKey)}`;
-  const self = await askHub(call, `/api/v1/agent-tokens/self${query}`);
-  if (self.status === 401) return; // revoked already
-  if (self.status !== 200) throw new Error(problemOf(self));
-  const nodeId = agentSelfSchema.parse(self.body).node_id;
+  let nodeId: string | null;
+  try {
+    nodeId = await nodeIdOf(call, nodeKey);
+  } catch (error) {
+    if (error instanceof HubRefused && error.status === 401) return; // revoked already
+    throw error;
+  }
   for (let left = nodeId === null ? 0 : FORGET_TRIES; left > 0; left--) {
-    const forgotten = await askHub(call, `/api/v1/nodes/${encodeURIComponent(nodeId!)}`, "DELETE");
+    const forgotten = await askHub(call, `/api/v1/nodes/${encodeURIComponent(nodeId!)}`, {
+      method: "DELETE",
+    });
     if (forgotten.status === 204 || forgotten.status === 404) break;
     if (forgotten.status !== 409 || left === 1) throw new Error(problemOf(forgotten));
     await delay(call.host, FORGET_RETRY_MS);
   }
-  const revoked = await askHub(call, "/api/v1/agent-tokens/self", "DELETE");
+  const revoked = await askHub(call, "/api/v1/agent-tokens/self", { method: "DELETE" });
   if (revoked.status !== 204) throw new Error(problemOf(revoked));
 }
 

@@ -173,7 +173,7 @@ function ownerActions({ guest }: Control): Omit<PanelActions, "drain"> {
         return "Resumed.";
       }
       guest.pause(null);
-      return "Paused: running answers end, then nothing more is taken. p goes on.";
+      return "Paused: what runs goes on at other nodes. p goes on here.";
     },
     async setSlots(slots) {
       const settings = guest.settings();

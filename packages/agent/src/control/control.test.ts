@@ -120,6 +120,14 @@ describe("the endpoint of a running agent", () => {
       limits: { slots: 2, temperature_c: 80 },
       schedule: { on: true, windows: [{ days: "mon-fri", from: "22:00", to: "07:00" }] },
     });
+    const tomorrow = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"][(new Date().getDay() + 2) % 7]!;
+    const schedule = { windows: [{ days: tomorrow, from: "10:00", to: "11:00" }] };
+    expect(await askAgent(host, "/schedule", schedule)).toMatchObject({
+      status: { paused: [{ code: "schedule" }] },
+    });
+    await connection.frame("drain", ({ draining }) => draining);
+    expect(await askAgent(host, "/schedule", { on: false })).toMatchObject({ status: { paused: [] } });
+    await connection.frame("drain", ({ draining }) => !draining);
     expect(await askAgent(host, "/limits", { slots: null })).toMatchObject({ status: { slots: 4 } });
     expect(agent.running).toBe(0);
   });
@@ -161,14 +169,10 @@ describe("the endpoint of a running agent", () => {
   it("tells what happened and what happens, each once and in order, until it ends", async () => {
     const { host, control, connection, agent } = await running();
     const seen: AgentRecord[] = [];
-    const first = Promise.withResolvers<void>();
+    const records = await followAgent(host);
     const followed = (async () => {
-      for await (const record of followAgent(host)) {
-        seen.push(record);
-        if (record.type === "joined") first.resolve();
-      }
+      for await (const record of records) seen.push(record);
     })();
-    await first.promise;
     await connection.start({ attempt: attemptId() }).end;
     await agent.drain();
     await control.close();

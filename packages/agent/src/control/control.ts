@@ -1,8 +1,10 @@
 /** A running agent as its owner sees and steers it: its events gathered into a status, its endpoint, its journal. */
+import type { CanaryReport, NodeStanding } from "@gfe/protocol";
 import type { Agent, AgentEvent } from "../agent.ts";
 import { createEarnings } from "../earnings.ts";
 import { type Guest, startGuest } from "../guest/guest.ts";
 import type { Host, Serving } from "../host.ts";
+import { askStanding, askTest } from "../standing.ts";
 import { AGENT_VERSION } from "../version.ts";
 import { createJournal, type Journal } from "./journal.ts";
 import { recordOf } from "./records.ts";
@@ -32,6 +34,8 @@ export interface Control {
   onChange(listener: () => void): () => void;
   drain(now: boolean): void;
   refresh(): Promise<void>;
+  standing(): Promise<NodeStanding>;
+  test(model: string): Promise<CanaryReport>;
   close(): Promise<void>;
 }
 
@@ -44,7 +48,8 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   const changed = () => {
     for (const listener of [...listeners]) listener();
   };
-  const earnings = createEarnings({ host, origin: hub, token: options.token }, changed);
+  const call = { host, origin: hub, token: options.token };
+  const earnings = createEarnings(call, changed);
   const guest = await startGuest({
     host,
     settings: await readSettings(host),
@@ -118,6 +123,11 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     }
   }
 
+  function ownId(): string {
+    if (nodeId === null) throw new Error("the agent has not joined its hub yet: see `gfe status`");
+    return nodeId;
+  }
+
   function status(): AgentStatus {
     const attempts = agent?.attempts ?? [];
     const earned = nodeId === null || connection.state !== "joined" ? null : earnings.look(nodeId);
@@ -163,6 +173,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     joined(joinedAgent) {
       agent = joinedAgent;
       heed();
+      notePause();
       changed();
     },
     onChange(listener) {
@@ -174,6 +185,8 @@ export async function startControl(options: ControlOptions): Promise<Control> {
       void (now ? agent.stop() : agent.drain());
     },
     refresh: () => agent?.refresh() ?? Promise.resolve(),
+    standing: async () => askStanding(call, ownId()),
+    test: async (model) => askTest(call, ownId(), model),
   };
   const serving: Serving = await serveControl({ host, ...control });
   return {

@@ -3,8 +3,10 @@
  *
  *   GET  /status   AgentStatus
  *   GET  /events   AgentRecord a line: the last ones, then each as it happens
+ *   GET  /standing, POST /test {model}   what the hub tells of this node: NodeStanding, CanaryReport
  *   POST /pause {for_s?}   /resume   /drain {now?}   /limits {…}   /schedule {…}   /pause_when {…}   /refresh      → AgentStatus
  */
+import type { CanaryReport, NodeStanding } from "@gfe/protocol";
 import { z } from "zod";
 import { parseJson } from "../body.ts";
 import type { Guest } from "../guest/guest.ts";
@@ -22,6 +24,7 @@ const bodies = {
   pauseWhen: pauseWhenSchema.partial(),
   pause: z.object({ for_s: z.number().min(1).max(PAUSE_S_MAX).optional() }),
   drain: z.object({ now: z.boolean().optional() }),
+  test: z.object({ model: z.string().min(1).max(200) }),
   nothing: z.object({}),
 };
 
@@ -32,6 +35,9 @@ export interface ControlParts {
   guest: Guest;
   drain(now: boolean): void;
   refresh(): Promise<void>;
+  /** Why this node gets requests, or does not. Throws in words where the hub does not tell. */
+  standing(): Promise<NodeStanding>;
+  test(model: string): Promise<CanaryReport>;
 }
 
 /** Serves until closed. Rejects with EndpointTaken where another agent has this state directory. */
@@ -79,12 +85,29 @@ async function answer(parts: ControlParts, request: LocalRequest): Promise<Local
         const settings = parts.guest.settings();
         return parts.guest.put({ ...settings, pause_when: { ...settings.pause_when, ...pauseWhen } });
       });
+    case "GET /standing":
+      return asking(() => parts.standing());
+    case "POST /test": {
+      const parsed = bodies.test.safeParse(parseJson(request.body));
+      return parsed.success
+        ? asking(() => parts.test(parsed.data.model))
+        : failure(400, "model: must be its name");
+    }
     case "POST /drain":
       return reading(bodies.drain, ({ now = false }) => parts.drain(now));
     case "POST /refresh":
       return reading(bodies.nothing, () => parts.refresh());
     default:
       return failure(404, `${route} is nothing that this agent does`);
+  }
+}
+
+/** What the hub tells by the agent's token, or why it does not. */
+async function asking(ask: () => Promise<object>): Promise<LocalAnswer> {
+  try {
+    return { status: 200, body: JSON.stringify(await ask()) };
+  } catch (error) {
+    return failure(502, (error as Error).message);
   }
 }
 

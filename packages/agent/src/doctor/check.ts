@@ -1,6 +1,5 @@
 /** What `gfe doctor` finds: each need by itself, with the cure of what is missing. */
-import type { AgentStatus } from "../control/status.ts";
-import type { Host } from "../host.ts";
+import type { HubContext } from "../commands/context.ts";
 
 export interface Check {
   /** Of what: "hub", "clock", "engines". Several checks may share one. */
@@ -12,14 +11,7 @@ export interface Check {
   cure: string | null;
 }
 
-export interface DoctorContext {
-  host: Host;
-  /** The hub's address as it was given; null where none is known. */
-  hub: string | null;
-  token: string | null;
-  /** Of the agent that runs here; null where none does. */
-  status: AgentStatus | null;
-}
+export type DoctorContext = HubContext;
 
 export const ok = (name: string, words: string): Check => ({ name, state: "ok", words, cure: null });
 export const warning = (name: string, words: string, cure: string): Check => ({

@@ -137,7 +137,9 @@ function clock({ host }: DoctorContext, { dateMs, tookMs }: HubAnswer): Check[] 
   return [off >= SKEW_WARN_MS ? warning("clock", words, cure) : ok("clock", "it agrees with the hub's")];
 }
 
-async function token({ host, token }: DoctorContext, origin: string): Promise<Check[]> {
+async function token({ host, token, status }: DoctorContext, origin: string): Promise<Check[]> {
+  if (token === null && status?.hub === origin && status.connection.state === "joined")
+    return [ok("token", "the running agent has joined with the one that it was given")];
   if (token === null)
     return [
       warning(

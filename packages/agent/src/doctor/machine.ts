@@ -1,8 +1,10 @@
 /** The machine by itself: what runs the agent, its files, its disk, its GPUs. */
+import { readSettings } from "../control/settings.ts";
 import type { Host } from "../host.ts";
-import { HUBS_FILE } from "../hub-records.ts";
+import { createHubRecords, HUBS_FILE } from "../hub-records.ts";
 import { KEY_FILE, PRIVATE_DIRECTORY_MODE, PRIVATE_FILE_MODE } from "../identity.ts";
 import { probeGpus } from "../probe.ts";
+import { nodeKeyOf } from "../standing.ts";
 import { type Check, compareVersions, failed, ok, warning } from "./check.ts";
 
 /** An agent's own files need a thousandth of it; engines and models need the rest. */
@@ -35,6 +37,7 @@ export async function checkFiles(host: Host): Promise<Check[]> {
       await Promise.all([KEY_FILE, HUBS_FILE].map((name) => secret(host, host.files.join(config, name))))
     ).flat(),
   );
+  checks.push(...(await damaged(host)));
   if (checks.every((check) => check.state !== "failed")) checks.push(await disk(host, state));
   return checks;
 }
@@ -67,6 +70,34 @@ async function secret({ files }: Host, path: string): Promise<Check[]> {
       `chmod 600 ${path}; if you do not trust them, \`gfe uninstall\` and join anew`,
     ),
   ];
+}
+
+/** Files that are there and cannot be read: an agent would not start with them, or begin anew. */
+async function damaged(host: Host): Promise<Check[]> {
+  const { files, directories } = host;
+  const keyPath = files.join(directories.config, KEY_FILE);
+  const looks: readonly (() => Promise<unknown>)[] = [
+    () => createHubRecords(host).origins(),
+    () => readSettings(host),
+    async () => {
+      if ((await files.facts(keyPath)) && (await nodeKeyOf(host)) === null)
+        throw new Error(
+          `${keyPath} is damaged: restore it from a backup, or move it away to start as a new node`,
+        );
+    },
+  ];
+  const looked = await Promise.allSettled(looks.map((look) => look()));
+  return looked.flatMap((look) =>
+    look.status === "rejected"
+      ? [
+          failed(
+            "files",
+            (look.reason as Error).message,
+            "do as it says: the agent does not start with a damaged file",
+          ),
+        ]
+      : [],
+  );
 }
 
 async function disk({ files }: Host, state: string): Promise<Check> {

@@ -44,7 +44,7 @@ const KEYS: readonly (readonly [string, string])[] = [
 ];
 
 const HELP: readonly (readonly [string, string])[] = [
-  ["p", "pause, and resume: running answers end, the models leave the GPU's memory"],
+  ["p", "pause, and resume: what runs goes on at other nodes, the models leave the GPU's memory"],
   ["l", "limits: how many answers at once; type a number, Enter sets it, Esc leaves it"],
   ["s", "schedule on or off; `gfe schedule add mon-fri 22:00-07:00` makes one"],
   ["q", "drain and quit: running answers end first; once more stops at once. Ctrl-C does the same"],

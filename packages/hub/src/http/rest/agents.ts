@@ -6,22 +6,16 @@ import { z } from "zod";
 import type { StoredSecret } from "../../accounts/secrets.ts";
 import { nodeEarnings } from "../../jobs/node-earnings.ts";
 import { nameOf } from "../parse.ts";
-import { idSchema, type RestDeps, tags, whoOf } from "./common.ts";
+import { agentTokenIn, idSchema, ownerOf, type RestDeps, tags } from "./common.ts";
 
 export function registerAgents(instance: FastifyInstance, deps: RestDeps): void {
   const app = instance.withTypeProvider<ZodTypeProvider>();
   const { accounts, books, pool, registry } = deps;
-  const who = whoOf(deps);
-
-  /** The agent token that a request carries; null where it carries something else. */
-  async function tokenOf(request: FastifyRequest): Promise<StoredSecret | null> {
-    const secret = /^Bearer (gfe_at_\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
-    return secret === undefined ? null : accounts.agentTokens.authenticate(secret);
-  }
+  const owner = ownerOf(deps);
 
   /** Throws GfeError 404 where the node is not the caller's: whose it is, is nobody else's business. */
   async function ownNode(request: FastifyRequest, id: string, scope: "read" | "manage"): Promise<string> {
-    const userId = (await tokenOf(request))?.userId ?? (await who(request, scope)).userId;
+    const userId = await owner(request, scope);
     const { rowCount } = await pool.query("SELECT FROM nodes WHERE id = $1 AND owner_id = $2", [id, userId]);
     if (rowCount === 0) throw new GfeError("not_found", "You have no such node");
     return userId;
@@ -81,10 +75,9 @@ export function registerAgents(instance: FastifyInstance, deps: RestDeps): void 
   );
 
   const self = async (request: FastifyRequest): Promise<StoredSecret> => {
-    const token = await tokenOf(request);
-    if (!token)
-      throw new GfeError("invalid_api_key", "Send the agent token as `Authorization: Bearer gfe_at_…`");
-    return token;
+    const token = agentTokenIn(request);
+    if (token !== null) return accounts.agentTokens.authenticate(token);
+    throw new GfeError("invalid_api_key", "Send the agent token as `Authorization: Bearer gfe_at_…`");
   };
 
   app.get(

@@ -45,3 +45,16 @@ export const whoOf =
   ({ accounts }: Pick<RestDeps, "accounts">) =>
   (request: FastifyRequest, scope: KeyScope): Promise<Principal> =>
     accounts.authenticate(callerOf(request), scope);
+
+/** The account of whoever asks: by its session or key, or by an agent token of it. Throws GfeError as whoOf does. */
+export const ownerOf =
+  ({ accounts }: Pick<RestDeps, "accounts">) =>
+  async (request: FastifyRequest, scope: KeyScope): Promise<string> => {
+    const token = agentTokenIn(request);
+    if (token !== null) return (await accounts.agentTokens.authenticate(token)).userId;
+    return (await accounts.authenticate(callerOf(request), scope)).userId;
+  };
+
+/** The agent token that a request carries; null where it carries something else. */
+export const agentTokenIn = (request: FastifyRequest): string | null =>
+  /^Bearer (gfe_at_\S+)$/i.exec(request.headers.authorization ?? "")?.[1] ?? null;

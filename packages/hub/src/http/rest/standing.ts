@@ -19,7 +19,7 @@ import {
 } from "../../market/turnout-store.ts";
 import { tellNoDemand, tellReason } from "../../market/turnout-words.ts";
 import type { CanaryOnDemand } from "../../trust/canary-on-demand.ts";
-import { idSchema, type RestDeps, tags, whoOf } from "./common.ts";
+import { idSchema, ownerOf, type RestDeps, tags } from "./common.ts";
 
 /** Models of which the most asked for are named. */
 const MOST_ASKED = 5;
@@ -35,7 +35,7 @@ export function registerStanding(
   { accounts, pool, registry, askCanary, turnout }: StandingDeps,
 ): void {
   const app = instance.withTypeProvider<ZodTypeProvider>();
-  const who = whoOf({ accounts });
+  const owner = ownerOf({ accounts });
 
   app.get(
     "/api/v1/nodes/:id/standing",
@@ -83,20 +83,13 @@ export function registerStanding(
 
   /** What the caller's node offers, or did last. Throws GfeError where it is not the caller's. */
   async function ownModels(request: FastifyRequest, id: string): Promise<readonly ModelOffer[]> {
-    const userId = await ownerOf(request);
+    const userId = await owner(request, "read");
     const { rows } = await pool.query<{ models: ModelOffer[] }>(
       "SELECT announcement->'models' AS models FROM nodes WHERE id = $1 AND owner_id = $2",
       [id, userId],
     );
     if (!rows[0]) throw new GfeError("not_found", "There is no such node of yours");
     return registry.get(id)?.announcement.models ?? rows[0].models;
-  }
-
-  /** An agent asks with its token; everybody else as everywhere. */
-  async function ownerOf(request: FastifyRequest): Promise<string> {
-    const token = /^Bearer (gfe_at_\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
-    if (token !== undefined) return (await accounts.agentTokens.authenticate(token)).userId;
-    return (await who(request, "read")).userId;
   }
 }
 

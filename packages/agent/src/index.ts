@@ -8,8 +8,7 @@ export { agentRuns } from "./commands/run.ts";
 export { agentCommands } from "./commands/table.ts";
 export { runUp, type UpOptions } from "./commands/up.ts";
 export * from "./device.ts";
-export { createBuiltInEngine } from "./engines/built-in.ts";
-export type { BuiltInOptions } from "./engines/built-in-model.ts";
+export { type BuiltInOptions, createBuiltInEngine } from "./engines/built-in.ts";
 export { DEFAULT_PORTS, type DetectOptions, detectEngines, identifyEngine } from "./engines/detect.ts";
 export {
   type DiscoveredModel,
@@ -34,4 +33,13 @@ export { createNodeHost, type NodeHostOptions } from "./node-host.ts";
 export { dialNodeSocket } from "./node-network.ts";
 export { type ParsedPrice, parsePrice } from "./price.ts";
 export { probeGpus } from "./probe.ts";
+export { describeSandbox } from "./sandbox/open.ts";
+export {
+  SANDBOX_KINDS,
+  type SandboxKind,
+  type SandboxProblem,
+  type SandboxSettings,
+  type SandboxStatus,
+  SandboxUnavailable,
+} from "./sandbox/sandbox.ts";
 export { AGENT_VERSION } from "./version.ts";

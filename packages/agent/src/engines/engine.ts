@@ -64,12 +64,16 @@ export interface Engine {
   unload?(): Promise<void>;
   /** Frees what the engine holds in this process. */
   close?(): Promise<void>;
+  /** Frees the memory that the model takes, within seconds; the next attempt loads it again. */
+  unload?(): Promise<void>;
+  /** Calls back when the engine went away or came back by itself: its models are worth another look. */
+  watch?(changed: () => void): void;
 }
 
 /** Nothing listens at the engine's address. */
 export class EngineGone extends Error {
-  constructor(label: string, options?: ErrorOptions) {
-    super(`nothing answers at ${label}`, options);
+  constructor(label: string, { words, ...options }: ErrorOptions & { words?: string } = {}) {
+    super(words ?? `nothing answers at ${label}`, options);
     this.name = "EngineGone";
   }
 }

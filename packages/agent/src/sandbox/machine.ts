@@ -1,0 +1,61 @@
+/** What of the machine bears on a sandbox. */
+import type { Host } from "../host.ts";
+import { SANDBOX_LIMITS, type SandboxSettings } from "./sandbox.ts";
+import type { Architecture } from "./syscalls.ts";
+
+type MachineHost = Pick<Host, "files" | "env" | "run">;
+
+/** Device nodes of GPUs that are here. */
+export async function gpuDevices({ files }: Pick<Host, "files">): Promise<string[]> {
+  const names = [
+    ...["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset", "dri", "kfd", "dxg"],
+    ...Array.from({ length: 16 }, (_, index) => `nvidia${index}`),
+  ];
+  const paths = names.map((name) => `/dev/${name}`);
+  const facts = await Promise.all(paths.map((path) => files.facts(path).catch(() => null)));
+  return paths.filter((_, index) => facts[index] !== null);
+}
+
+/** Most memory of an engine, bytes; null where neither settings nor machine say. */
+export async function memoryLimit(
+  { files }: Pick<Host, "files">,
+  { memoryBytes }: SandboxSettings,
+): Promise<number | null> {
+  if (memoryBytes !== undefined) return memoryBytes;
+  const text = await textOf(files, "/proc/meminfo");
+  const total = Number(/^MemTotal:\s+(\d+) kB/m.exec(text)?.[1]) * 1024;
+  if (!Number.isFinite(total)) return null;
+  return Math.max(SANDBOX_LIMITS.memoryBytesMin, Math.floor(total * SANDBOX_LIMITS.memoryShare));
+}
+
+/** Null where the filter of system calls is not known. */
+export async function architectureOf(host: Pick<Host, "run">): Promise<Architecture | null> {
+  const result = await host.run("uname", ["-m"], { timeoutMs: SANDBOX_LIMITS.trialMs });
+  const machine = result.type === "ran" ? result.stdout.trim() : "";
+  if (machine === "x86_64") return "x64";
+  return machine === "aarch64" ? "arm64" : null;
+}
+
+/** Empty where there is no such file, or it may not be read. */
+export async function textOf(files: Host["files"], path: string): Promise<string> {
+  const bytes = await files.read(path).catch(() => null);
+  return bytes ? new TextDecoder().decode(bytes) : "";
+}
+
+/** What an engine is told of the owner's environment: how to use the GPU, and nothing that could be a secret. */
+const TOLD = /^(CUDA|NVIDIA|HIP|ROCR|HSA|GGML|VK|OLLAMA|LLAMA|ZE|SYCL)_/;
+const SECRET = /TOKEN|KEY|SECRET|PASS|AUTH/i;
+
+export function engineEnvironment({ env }: Pick<MachineHost, "env">): Record<string, string> {
+  const told = Object.entries(env).filter(
+    (entry): entry is [string, string] =>
+      entry[1] !== undefined && TOLD.test(entry[0]) && !SECRET.test(entry[0]),
+  );
+  return {
+    ...Object.fromEntries(told),
+    ...{ PATH: "/usr/local/bin:/usr/bin:/bin", HOME: "/tmp", TMPDIR: "/tmp", LANG: "C.UTF-8" },
+  };
+}
+
+/** For a POSIX shell. */
+export const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;

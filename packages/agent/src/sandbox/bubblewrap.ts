@@ -6,7 +6,15 @@
  */
 import type { Child, Host } from "../host.ts";
 import { type Cgroup, cgroupCandidates, NO_CGROUP } from "./cgroup.ts";
-import { architectureOf, engineEnvironment, gpuDevices, memoryLimit, quoted } from "./machine.ts";
+import {
+  architectureOf,
+  engineEnvironment,
+  gpuDevices,
+  inMib,
+  memoryLimit,
+  quoted,
+  trial,
+} from "./machine.ts";
 import {
   SANDBOX_LIMITS,
   type Sandbox,
@@ -87,8 +95,8 @@ export async function openBubblewrap(host: SandboxHost, settings: SandboxSetting
       kind: "bwrap",
       program: version.type === "ran" ? version.stdout.trim() : "bubblewrap",
       network: "none: the agent speaks to the engine over pipes",
-      files: `/usr, the engine and its models, read only; ${scratchBytes === null ? "scratch in memory" : `${mib(scratchBytes)} of scratch in memory`}; no home`,
-      memory: cgroup.memory && memoryBytes !== null ? `${mib(memoryBytes)} at most` : "not capped",
+      files: `/usr, the engine and its models, read only; ${scratchBytes === null ? "scratch in memory" : `${inMib(scratchBytes)} of scratch in memory`}; no home`,
+      memory: cgroup.memory && memoryBytes !== null ? `${inMib(memoryBytes)} at most` : "not capped",
       processes: cgroup.processes
         ? `${processes} at most, none outlives the agent`
         : "not capped, none outlives the agent",
@@ -105,16 +113,6 @@ const TRIAL: ToConfine = {
   helper: { command: "/bin/sh", args: ["-c", ":"], reads: [] },
   ...{ args: [], env: {}, files: [], gpu: false },
 };
-
-/** "" where it worked. */
-async function trial(host: Pick<Host, "after">, child: Child): Promise<string> {
-  const callOff = host.after(SANDBOX_LIMITS.trialMs, () => child.kill());
-  let text = "";
-  for await (const chunk of child.stderr) text = (text + new TextDecoder().decode(chunk)).slice(-500);
-  const { exitCode } = await child.ended;
-  callOff();
-  return exitCode === 0 ? "" : text.trim().split("\n").at(-1) || `it ended with ${exitCode}`;
-}
 
 /** The words behind the script are bubblewrap's. */
 function launchScript(filter: Uint8Array | null, cgroup: Cgroup): string {
@@ -137,8 +135,9 @@ function openFilter(filter: Uint8Array): string {
   return `file=$(mktemp) && printf '${octal}' > "$file" && exec 9< "$file" && rm "$file" || exit 125`;
 }
 
-/** What every program needs of a system, beside /usr. */
-const SYSTEM = [
+/** What every program needs of a system. */
+export const SYSTEM_FILES = [
+  "/usr",
   ...[
     "/bin",
     "/sbin",
@@ -185,7 +184,7 @@ function bubblewrapArguments(what: ToConfine, { scratchBytes, devices }: Shape):
     ...(scratchBytes === null ? [] : ["--size", String(scratchBytes)]),
     ...["--tmpfs", path],
   ];
-  const readable = [...SYSTEM, ...(devices.length > 0 ? GPU_FILES : [])];
+  const readable = [...SYSTEM_FILES, ...(devices.length > 0 ? GPU_FILES : [])];
   return [
     ...["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"],
     ...["--unshare-cgroup-try", "--hostname", "engine", "--uid", "65534", "--gid", "65534"],
@@ -193,7 +192,6 @@ function bubblewrapArguments(what: ToConfine, { scratchBytes, devices }: Shape):
     ...["PWD", "OLDPWD", "_", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"]
       .filter((name) => !(name in env))
       .flatMap((name) => ["--unsetenv", name]),
-    ...["--ro-bind", "/usr", "/usr"],
     ...readable.flatMap((path) => ["--ro-bind-try", path, path]),
     ...["--proc", "/proc", "--dev", "/dev"],
     ...devices.flatMap((path) => ["--dev-bind-try", path, path]),
@@ -201,10 +199,8 @@ function bubblewrapArguments(what: ToConfine, { scratchBytes, devices }: Shape):
     ...scratch("/dev/shm"),
     ...helper.reads.flatMap((path) => ["--ro-bind", path, path]),
     ...files.flatMap(({ from, to }) => ["--ro-bind", from, to]),
-    // Both are memory without a bound otherwise.
-    ...["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--"],
+    // The first two are memory without a bound otherwise; under root's agent, the third has files that rule the machine.
+    ...["--remount-ro", "/dev", "--remount-ro", "/proc", "--remount-ro", "/", "--chdir", "/tmp", "--"],
     ...[helper.command, ...helper.args, ...what.args],
   ];
 }
-
-const mib = (bytes: number): string => `${Math.round(bytes / 1024 ** 2)} MiB`;

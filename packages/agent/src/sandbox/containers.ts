@@ -1,10 +1,271 @@
-import type { SandboxHost } from "./bubblewrap.ts";
-import { type Sandbox, type SandboxSettings, SandboxUnavailable } from "./sandbox.ts";
+/**
+ * Podman or Docker: for who has them, for engines that come as an image, and for gVisor (`runsc`), whose kernel stands between
+ * an engine and the machine's. A container is no child of who starts it, so a guard stays beside it: a shell that removes it
+ * when the agent has gone.
+ */
+import type { Child } from "../host.ts";
+import { type SandboxHost, SYSTEM_FILES } from "./bubblewrap.ts";
+import { gvisorGpu } from "./gvisor.ts";
+import { engineEnvironment, gpuDevices, inMib, memoryLimit, quoted, trial } from "./machine.ts";
+import {
+  SANDBOX_LIMITS,
+  type Sandbox,
+  type SandboxProblem,
+  type SandboxSettings,
+  SandboxUnavailable,
+  type ToConfine,
+} from "./sandbox.ts";
+import { writeProfile } from "./seccomp-profile.ts";
 
+type Program = "podman" | "docker";
+
+/** One way to run a container; which of them a machine can do has to be tried. */
+interface Way {
+  /** Before `run`. */
+  global: readonly string[];
+  /** Behind it. */
+  flags: readonly string[];
+  capped: boolean;
+}
+
+/** The agent's own environment that these programs need: where their daemon and their settings are. */
+const OWN = [
+  "PATH",
+  "HOME",
+  "USER",
+  "XDG_RUNTIME_DIR",
+  "XDG_CONFIG_HOME",
+  "DBUS_SESSION_BUS_ADDRESS",
+  "DOCKER_HOST",
+  "DOCKER_CONTEXT",
+];
+
+/** Rejects with SandboxUnavailable where it is missing or can't start a container. */
 export async function openContainers(
-  _host: SandboxHost,
-  kind: "podman" | "docker",
-  _settings: SandboxSettings,
+  host: SandboxHost,
+  program: Program,
+  settings: SandboxSettings,
 ): Promise<Sandbox> {
-  throw new SandboxUnavailable(`${kind} is not yet there`, "Take --sandbox bwrap");
+  const version = await host.run(program, ["--version"], { timeoutMs: SANDBOX_LIMITS.trialMs });
+  if (version.type !== "ran" || version.exitCode !== 0)
+    throw new SandboxUnavailable(
+      `${program} is not installed`,
+      `Install it, or leave --sandbox ${program} away`,
+    );
+  if (program === "docker" && settings.image === undefined)
+    throw new SandboxUnavailable(
+      "Docker starts containers from images only",
+      "Name one that is there: --engine-image debian:stable-slim does for the built-in engine, after docker pull debian:stable-slim",
+    );
+  const { runtime } = settings;
+  const gpu =
+    runtime === "runsc"
+      ? await gvisorGpu(host)
+      : { flags: [], devices: await gpuDevices(host), problem: null };
+  const memoryBytes = await memoryLimit(host, settings);
+  const processes = settings.processes ?? SANDBOX_LIMITS.processes;
+  const scratchBytes = settings.scratchBytes ?? SANDBOX_LIMITS.scratchBytes;
+  const root = await rootOf(host, settings);
+  const identity = program === "docker" ? await ownIdentity(host) : [];
+  const profile = program === "podman" && runtime !== "runsc" ? await writeProfile(host) : null;
+  const mounts = root.isWhole ? [] : await existing(host, SYSTEM_FILES);
+  const own = Object.fromEntries(OWN.flatMap((name) => (host.env[name] ? [[name, host.env[name]]] : [])));
+
+  const launch = (what: ToConfine, way: Way): Child => {
+    const name = `gfe-engine-${Math.floor(host.random() * 2 ** 48).toString(16)}`;
+    const devices = what.gpu ? gpu.devices : [];
+    const { helper, files, args } = what;
+    const env = { ...engineEnvironment(host), ...what.env };
+    const reads = [...mounts, ...helper.reads].map((path) => ({ from: path, to: path }));
+    const words = [
+      ...[
+        program,
+        ...way.global,
+        "run",
+        "--rm",
+        "-i",
+        "--name",
+        name,
+        "--pull",
+        "never",
+        ...way.flags,
+        ...identity,
+      ],
+      ...["--network", "none", "--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges"],
+      ...(profile ? ["--security-opt", `seccomp=${profile}`] : []),
+      ...(program === "podman" ? ["--read-only-tmpfs=false"] : []),
+      ...[
+        "--log-driver",
+        "none",
+        "--hostname",
+        "engine",
+        "--workdir",
+        "/tmp",
+        "--shm-size",
+        String(scratchBytes),
+      ],
+      ...["--tmpfs", `/tmp:rw,nosuid,nodev,size=${scratchBytes},mode=1777`],
+      ...Object.entries(env).flatMap(([variable, value]) => ["--env", `${variable}=${value}`]),
+      ...[...reads, ...files].flatMap(({ from, to }) => ["-v", `${from}:${to}:ro`]),
+      ...devices.flatMap((path) => ["--device", path]),
+      ...["--entrypoint", helper.command, ...root.words, ...helper.args, ...args],
+    ];
+    const remove = [
+      program,
+      ...way.global,
+      "rm",
+      "--force",
+      ...(program === "podman" ? ["--time", "0"] : []),
+      name,
+    ];
+    const child = host.spawn("/bin/sh", ["-c", guard(words, remove)], { env: own, directory: "/" });
+    const ended = child.ended.then(async (end) => {
+      // Where the guard was killed before it could.
+      await host.run(remove[0]!, remove.slice(1), { timeoutMs: SANDBOX_LIMITS.trialMs });
+      return end;
+    });
+    return { ...child, kill: () => child.kill("SIGTERM"), ended };
+  };
+
+  const caps = [
+    ...(memoryBytes === null ? [] : ["--memory", String(memoryBytes), "--memory-swap", String(memoryBytes)]),
+    ...["--pids-limit", String(processes)],
+  ];
+  let way: Way | null = null;
+  let failure = "";
+  for (const candidate of waysOf(program, runtime, gpu.flags, caps)) {
+    failure = await trial(host, launch(TRIAL, candidate));
+    if (failure !== "") continue;
+    way = candidate;
+    break;
+  }
+  if (!way)
+    throw new SandboxUnavailable(
+      `${program} starts no container here: ${failure}`,
+      `Try: ${program} run --rm ${root.words.at(-1)} true`,
+    );
+  const problems: SandboxProblem[] = [
+    ...(way.capped
+      ? []
+      : [
+          {
+            what: "memory and processes can't be capped: this container runtime may write no control group",
+            cure: "let systemd delegate control groups to you (Delegate=yes), with version 2 of them",
+          },
+        ]),
+    ...(gpu.problem ? [gpu.problem] : []),
+  ];
+  const isGvisor = runtime === "runsc";
+  return {
+    status: {
+      kind: program,
+      program: `${version.stdout.trim()}${runtime ? ` with ${runtime}` : ""}`,
+      network: "none: the agent speaks to the engine over pipes",
+      files: `${root.isWhole ? "the image" : "/usr"}, the engine and its models, read only; ${inMib(scratchBytes)} of scratch in memory; no home`,
+      memory: way.capped && memoryBytes !== null ? `${inMib(memoryBytes)} at most` : "not capped",
+      processes: `${way.capped ? `${processes} at most` : "not capped"}, none outlives the agent`,
+      seccomp: isGvisor
+        ? "gVisor's own kernel answers all system calls"
+        : `filtered (${program}'s list${profile ? " and the agent's" : ""})`,
+      gpu: gpu.devices.length > 0 ? `${gpu.devices.join(", ")}, where the engine may use it` : "none",
+      problems,
+    },
+    start: async (what) => launch(what, way),
+  };
+}
+
+const TRIAL: ToConfine = {
+  helper: { command: "/bin/sh", args: ["-c", ":"], reads: [] },
+  ...{ args: [], env: {}, files: [], gpu: false },
+};
+
+interface Root {
+  words: readonly string[];
+  /** It has a system of its own; otherwise this machine's /usr is laid over it. */
+  isWhole: boolean;
+}
+
+async function rootOf(host: SandboxHost, { image }: SandboxSettings): Promise<Root> {
+  if (image !== undefined && !image.startsWith("/")) return { words: [image], isWhole: true };
+  const folder = image ?? host.files.join(host.directories.state, "sandbox-root");
+  if (image === undefined) await host.files.makeDirectory(folder, 0o755);
+  return { words: ["--rootfs", folder], isWhole: image !== undefined };
+}
+
+/** Docker's daemon is root: without this the engine would be too. */
+async function ownIdentity(host: SandboxHost): Promise<string[]> {
+  const ask = async (flag: string) => {
+    const result = await host.run("id", [flag], { timeoutMs: SANDBOX_LIMITS.trialMs });
+    return result.type === "ran" ? result.stdout.trim() : "";
+  };
+  const [user, group] = [await ask("-u"), await ask("-g")];
+  return /^\d+$/.test(user) && /^\d+$/.test(group) ? ["--user", `${user}:${group}`] : [];
+}
+
+async function existing(host: SandboxHost, paths: readonly string[]): Promise<string[]> {
+  const facts = await Promise.all(paths.map((path) => host.files.facts(path).catch(() => null)));
+  return paths.filter((_, index) => facts[index] !== null);
+}
+
+/** From what most machines can do to what some need: no systemd, a low bound on files, one runtime that fails. */
+function waysOf(
+  program: Program,
+  runtime: string | undefined,
+  gpuFlags: readonly string[],
+  caps: readonly string[],
+): Way[] {
+  if (program === "docker") {
+    const chosen = runtime ? ["--runtime", runtime] : [];
+    return [
+      { global: [], flags: [...chosen, ...caps], capped: true },
+      { global: [], flags: chosen, capped: false },
+    ];
+  }
+  const low = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
+  const gvisor = gpuFlags.flatMap((flag) => ["--runtime-flag", flag]);
+  // A network of its own would need one to be set up; this way it has none at all.
+  const silent = ["--runtime-flag", "network=none"];
+  const runtimes =
+    runtime === undefined
+      ? [[], ["--runtime", "runc"]]
+      : runtime === "runsc"
+        ? [
+            ["--runtime", runtime, ...silent, ...gvisor],
+            ["--runtime", runtime, ...silent, ...gvisor, "--runtime-flag", "platform=ptrace"],
+          ]
+        : [["--runtime", runtime]];
+  const ways = (capped: boolean, more: readonly string[]): Way[] =>
+    [[], ["--cgroup-manager", "cgroupfs"]].flatMap((manager) =>
+      runtimes.flatMap((chosen) =>
+        [[], low].map((limits) => ({
+          global: [...manager, ...chosen, ...more],
+          flags: [...limits, ...(capped ? caps : [])],
+          capped,
+        })),
+      ),
+    );
+  return [
+    ...ways(true, []),
+    ...ways(false, []),
+    ...(runtime === "runsc" ? ways(false, ["--runtime-flag", "ignore-cgroups"]) : []),
+  ];
+}
+
+/** Runs `words` with the shell's input, and `remove` once that, its parent or the shell itself comes to an end. */
+function guard(words: readonly string[], remove: readonly string[]): string {
+  const spell = (all: readonly string[]) => all.map(quoted).join(" ");
+  return `ulimit -c 0
+agent=$PPID
+end() { ${spell(remove)} >/dev/null 2>&1; exit "$1"; }
+trap 'end 143' TERM
+exec 3<&0
+${spell(words)} <&3 3<&- &
+main=$!
+exec 3<&- </dev/null
+( while read -r _ _ _ parent _ < /proc/$$/stat && [ "$parent" = "$agent" ]; do sleep 0.5; done; kill -TERM $$ 2>/dev/null ) >/dev/null 2>&1 &
+watch=$!
+wait $main
+code=$?
+kill $watch 2>/dev/null
+end $code`;
 }

@@ -1,5 +1,5 @@
 /** What of the machine bears on a sandbox. */
-import type { Host } from "../host.ts";
+import type { Child, Host } from "../host.ts";
 import { SANDBOX_LIMITS, type SandboxSettings } from "./sandbox.ts";
 import type { Architecture } from "./syscalls.ts";
 
@@ -59,3 +59,15 @@ export function engineEnvironment({ env }: Pick<MachineHost, "env">): Record<str
 
 /** For a POSIX shell. */
 export const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
+
+export const inMib = (bytes: number): string => `${Math.round(bytes / 1024 ** 2)} MiB`;
+
+/** Whether a program that does nothing can be started: "" where it worked, else why not. */
+export async function trial(host: Pick<Host, "after">, child: Child): Promise<string> {
+  const callOff = host.after(SANDBOX_LIMITS.trialMs, () => child.kill());
+  let text = "";
+  for await (const chunk of child.stderr) text = (text + new TextDecoder().decode(chunk)).slice(-500);
+  const { exitCode } = await child.ended;
+  callOff();
+  return exitCode === 0 ? "" : text.trim().split("\n").at(-1) || `it ended with ${exitCode}`;
+}

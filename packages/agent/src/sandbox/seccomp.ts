@@ -28,9 +28,10 @@ const ENOSYS = 38;
 const EAFNOSUPPORT = 97;
 
 /** CLONE_NEWNS … CLONE_NEWNET: whatever makes a namespace. (CLONE_NEWTIME goes with clone3 only.). */
-const CLONE_NEW = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000;
+export const CLONE_NEW =
+  0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000;
 /** Unix, IPv4, IPv6, netlink; not what the network's namespace may not hold, such as vsock. */
-const FAMILIES = [1, 2, 10, 16] as const;
+export const ALLOWED_FAMILIES = [1, 2, 10, 16] as const;
 /** TIOCSTI and TIOCLINUX type into a terminal as if its user had. */
 const TYPING = [0x5412, 0x541c] as const;
 
@@ -65,7 +66,7 @@ export function seccompProgram(architecture: Architecture): Uint8Array {
     ...denied(ABSENT_CALLS, ENOSYS),
     ...judged("clone", 0, [[ANY_BIT, 0, 1, CLONE_NEW], returns(errno(EPERM)), returns(ALLOW)]),
     ...judged("socket", 0, [
-      ...FAMILIES.flatMap((family): Instruction[] => [[EQUAL, 0, 1, family], returns(ALLOW)]),
+      ...ALLOWED_FAMILIES.flatMap((family): Instruction[] => [[EQUAL, 0, 1, family], returns(ALLOW)]),
       returns(errno(EAFNOSUPPORT)),
     ]),
     ...judged("ioctl", 1, [

@@ -23,6 +23,7 @@ export { createOllamaEngine, type OllamaOptions } from "./engines/ollama.ts";
 export { createOpenAiEngine } from "./engines/openai-compatible.ts";
 export type { OpenAiOptions } from "./engines/openai-models.ts";
 export { createScriptedEngine, type Script, type ScriptedFailure } from "./engines/scripted.ts";
+export { createStartedEngine, type StartedEngineOptions } from "./engines/started.ts";
 export * from "./errors.ts";
 export { delay, type Files, type Host, type Log } from "./host.ts";
 export { type HubAddress, parseHubAddress } from "./hub-address.ts";

@@ -10,9 +10,10 @@ import { type BuiltInSession, openBuiltInSession } from "./built-in-session.ts";
 import type { ModelToLoad } from "./built-in-wire.ts";
 import { digestOfFile } from "./digests.ts";
 import { type DiscoveredModel, type Engine, failed } from "./engine.ts";
+import { partsOfModel } from "./started-command.ts";
 
 export interface BuiltInOptions {
-  host: OpenHost & Pick<Host, "helper" | "nowMs">;
+  host: OpenHost & Pick<Host, "nowMs">;
   /** A GGUF file; the first one where a model has several. */
   modelPath: string;
   /** What consumers ask for; the file's name without its ending unless given. */
@@ -54,7 +55,7 @@ export function createBuiltInEngine(options: BuiltInOptions): Engine {
       });
       const { start, status } = await sandbox;
       const confined = status.kind !== "none";
-      const files = partsOf(modelPath).map((from) => ({ from, to: `${INSIDE}/${baseOf(from)}` }));
+      const files = partsOfModel(modelPath).map((from) => ({ from, to: `${INSIDE}/${baseOf(from)}` }));
       const child = await start({ helper, args: [], env: {}, files, gpu: options.gpu !== false });
       const facts = await host.files.facts(modelPath);
       const load: ModelToLoad = {
@@ -108,16 +109,3 @@ export function createBuiltInEngine(options: BuiltInOptions): Engine {
 }
 
 const baseOf = (path: string): string => path.replace(/^.*[\\/]/, "");
-
-const PARTS_MAX = 100;
-
-/** All files of a model that llama.cpp's tools split: `…-00001-of-00003.gguf`. */
-function partsOf(path: string): string[] {
-  const match = /^(.*-)00001(-of-(\d{5})\.gguf)$/.exec(path);
-  const count = Number(match?.[3] ?? 1);
-  if (!match || count > PARTS_MAX) return [path];
-  return Array.from(
-    { length: count },
-    (_, index) => `${match[1]}${String(index + 1).padStart(5, "0")}${match[2]}`,
-  );
-}

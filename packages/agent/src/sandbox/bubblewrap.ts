@@ -25,7 +25,10 @@ import {
 } from "./sandbox.ts";
 import { seccompProgram } from "./seccomp.ts";
 
-export type SandboxHost = Pick<Host, "files" | "env" | "run" | "spawn" | "directories" | "random" | "after">;
+export type SandboxHost = Pick<
+  Host,
+  "files" | "env" | "run" | "spawn" | "helper" | "directories" | "random" | "after"
+>;
 
 const INSTALL = "Install it (Debian, Ubuntu: apt install bubblewrap; Fedora: dnf install bubblewrap)";
 

@@ -3,7 +3,7 @@
  * an engine and the machine's. A container is no child of who starts it, so a guard stays beside it: a shell that removes it
  * when the agent has gone.
  */
-import type { Child } from "../host.ts";
+import type { Child, Helper, Host } from "../host.ts";
 import { type SandboxHost, SYSTEM_FILES } from "./bubblewrap.ts";
 import { gvisorGpu } from "./gvisor.ts";
 import { engineEnvironment, gpuDevices, inMib, memoryLimit, quoted, trial } from "./machine.ts";
@@ -68,15 +68,18 @@ export async function openContainers(
   const root = await rootOf(host, settings);
   const identity = program === "docker" ? await ownIdentity(host) : [];
   const profile = program === "podman" && runtime !== "runsc" ? await writeProfile(host) : null;
-  const mounts = root.isWhole ? [] : await existing(host, SYSTEM_FILES);
+  const mounts = await existing(host, SYSTEM_FILES);
+  const portable = root.isWhole ? await portableHelper(host) : null;
   const own = Object.fromEntries(OWN.flatMap((name) => (host.env[name] ? [[name, host.env[name]]] : [])));
 
   const launch = (what: ToConfine, way: Way): Child => {
     const name = `gfe-engine-${Math.floor(host.random() * 2 ** 48).toString(16)}`;
     const devices = what.gpu ? gpu.devices : [];
-    const { helper, files, args } = what;
+    const isImage = root.isWhole && what.inImage === true;
+    const helper: Placed = isImage && portable ? portable(what.helper) : what.helper;
+    const { files, args } = what;
     const env = { ...engineEnvironment(host), ...what.env };
-    const reads = [...mounts, ...helper.reads].map((path) => ({ from: path, to: path }));
+    const reads = [...(isImage ? [] : mounts), ...helper.reads].map((path) => ({ from: path, to: path }));
     const words = [
       ...[
         program,
@@ -106,7 +109,7 @@ export async function openContainers(
       ],
       ...["--tmpfs", `/tmp:rw,nosuid,nodev,size=${scratchBytes},mode=1777`],
       ...Object.entries(env).flatMap(([variable, value]) => ["--env", `${variable}=${value}`]),
-      ...[...reads, ...files].flatMap(({ from, to }) => ["-v", `${from}:${to}:ro`]),
+      ...[...reads, ...(helper.places ?? []), ...files].flatMap(({ from, to }) => ["-v", `${from}:${to}:ro`]),
       ...devices.flatMap((path) => ["--device", path]),
       ...["--entrypoint", helper.command, ...root.words, ...helper.args, ...args],
     ];
@@ -192,6 +195,46 @@ async function rootOf(host: SandboxHost, { image }: SandboxSettings): Promise<Ro
   return { words: ["--rootfs", folder], isWhole: image !== undefined };
 }
 
+/**
+ * The relay in an image, which may have other libraries than this machine or none: it brings its own, and what loads them. Null
+ * where it needs none.
+ */
+async function portableHelper(
+  host: Pick<Host, "helper" | "run">,
+): Promise<((helper: Helper) => Placed) | null> {
+  const command = host.helper("relay")?.command;
+  if (command === undefined) return null;
+  const listed = await host.run("ldd", [command], { timeoutMs: SANDBOX_LIMITS.trialMs });
+  if (listed.type !== "ran" || listed.exitCode !== 0) return null;
+  const libraries = [...listed.stdout.matchAll(/=> (\/\S+) \(0x/g)].map((match) => match[1]!);
+  const loader = /^\s*(\/\S*\/ld-\S+) \(0x/m.exec(listed.stdout)?.[1];
+  if (loader === undefined) return null;
+  const folders = [...new Set(libraries.map((path) => path.slice(0, path.lastIndexOf("/"))))];
+  return (helper) =>
+    helper.command !== command
+      ? helper
+      : {
+          command: OWN_LOADER,
+          args: [
+            "--library-path",
+            folders.map((folder) => OWN_LIBRARIES + folder).join(":"),
+            command,
+            ...helper.args,
+          ],
+          reads: helper.reads,
+          places: [
+            { from: loader, to: OWN_LOADER },
+            ...libraries.map((from) => ({ from, to: OWN_LIBRARIES + from })),
+          ],
+        };
+}
+interface Placed extends Helper {
+  /** Files that it sees elsewhere. */
+  places?: readonly { from: string; to: string }[];
+}
+const OWN_LIBRARIES = "/gfe-lib";
+const OWN_LOADER = `${OWN_LIBRARIES}/loader`;
+
 /** Docker's daemon is root: without this the engine would be too. */
 async function ownIdentity(host: SandboxHost): Promise<string[]> {
   const ask = async (flag: string) => {
@@ -207,47 +250,38 @@ async function existing(host: SandboxHost, paths: readonly string[]): Promise<st
   return paths.filter((_, index) => facts[index] !== null);
 }
 
-/** From what most machines can do to what some need: no systemd, a low bound on files, one runtime that fails. */
+/** From what most machines can do to what some need: a low bound on files, the other runtime, no systemd, no bounds. */
 function waysOf(
   program: Program,
   runtime: string | undefined,
   gpuFlags: readonly string[],
   caps: readonly string[],
 ): Way[] {
+  const way = (global: readonly string[], limits: readonly string[], capped = true): Way => ({
+    ...{ global, capped },
+    flags: [...limits, ...(capped ? caps : [])],
+  });
   if (program === "docker") {
     const chosen = runtime ? ["--runtime", runtime] : [];
-    return [
-      { global: [], flags: [...chosen, ...caps], capped: true },
-      { global: [], flags: chosen, capped: false },
-    ];
+    return [way([], chosen), way([], chosen, false)];
   }
   const low = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
-  const gvisor = gpuFlags.flatMap((flag) => ["--runtime-flag", flag]);
-  // A network of its own would need one to be set up; this way it has none at all.
-  const silent = ["--runtime-flag", "network=none"];
-  const runtimes =
-    runtime === undefined
-      ? [[], ["--runtime", "runc"]]
-      : runtime === "runsc"
-        ? [
-            ["--runtime", runtime, ...silent, ...gvisor],
-            ["--runtime", runtime, ...silent, ...gvisor, "--runtime-flag", "platform=ptrace"],
-          ]
-        : [["--runtime", runtime]];
-  const ways = (capped: boolean, more: readonly string[]): Way[] =>
-    [[], ["--cgroup-manager", "cgroupfs"]].flatMap((manager) =>
-      runtimes.flatMap((chosen) =>
-        [[], low].map((limits) => ({
-          global: [...manager, ...chosen, ...more],
-          flags: [...limits, ...(capped ? caps : [])],
-          capped,
-        })),
-      ),
-    );
+  const cgroupfs = ["--cgroup-manager", "cgroupfs"];
+  if (runtime === "runsc") {
+    // Where it had a network to set up, gVisor would fail: this way it has none at all.
+    const flags = ["network=none", ...gpuFlags].flatMap((flag) => ["--runtime-flag", flag]);
+    const gvisor = ["--runtime", runtime, ...flags];
+    return [
+      way(gvisor, []),
+      way([...cgroupfs, ...gvisor], low),
+      way([...gvisor, "--runtime-flag", "ignore-cgroups"], [], false),
+    ];
+  }
+  const chosen = runtime ? ["--runtime", runtime] : [];
+  const other = runtime ? chosen : ["--runtime", "runc"];
   return [
-    ...ways(true, []),
-    ...ways(false, []),
-    ...(runtime === "runsc" ? ways(false, ["--runtime-flag", "ignore-cgroups"]) : []),
+    ...[way(chosen, []), way(chosen, low), way(other, low), way([...cgroupfs, ...other], low)],
+    ...[way(chosen, low, false), way([...cgroupfs, ...other], low, false)],
   ];
 }
 

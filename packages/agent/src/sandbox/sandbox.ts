@@ -49,6 +49,8 @@ export interface ToConfine {
   /** Files and folders, read only: where they are, and where the engine sees them. */
   files: readonly { from: string; to: string }[];
   gpu: boolean;
+  /** Among the files of the image, where the sandbox has one; this machine's system otherwise. */
+  inImage?: boolean;
 }
 
 export interface Sandbox {
@@ -76,5 +78,5 @@ export const SANDBOX_LIMITS = {
   memoryShare: 0.75,
   memoryBytesMin: 256 * 1024 * 1024,
   /** A look whether a sandbox works starts a program in it. */
-  trialMs: 10_000,
+  trialMs: 5_000,
 } as const;

@@ -2,6 +2,7 @@ export * from "./agent.ts";
 export * from "./aliases.ts";
 export type { PriceList } from "./catalogue.ts";
 export { asRun, type CommandRun, type CommandSpec, OptionError, type Output } from "./commands/command.ts";
+export { type StartedOptions, startedEngines } from "./commands/engines.ts";
 export { examplesOf, flagsOf } from "./commands/help.ts";
 export { type ParsedLine, parseLine } from "./commands/parse.ts";
 export { agentRuns } from "./commands/run.ts";

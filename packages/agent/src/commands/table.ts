@@ -1,8 +1,10 @@
 /** The provider's commands, as data. What each does is in run.ts; only `up` is each program's own. */
+import { SANDBOX_KINDS } from "../sandbox/sandbox.ts";
 import type { CommandSpec, OptionSpec } from "./command.ts";
 import {
   dataPolicies,
   readAliases,
+  readBytes,
   readDuration,
   readLimit,
   readPositive,
@@ -40,6 +42,41 @@ const TOKEN: OptionSpec = {
   env: "GFE_AGENT_TOKEN",
 };
 
+/** Engines that it starts itself, and what confines them. */
+const STARTED: readonly OptionSpec[] = [
+  {
+    name: "engine-command",
+    value: "command",
+    meaning:
+      "start this engine and keep it running: '/opt/llama-server -m /models/a.gguf', 'ollama serve', or any other with {port} where its port belongs",
+  },
+  { name: "engine-image", value: "image", meaning: "the image in which Podman or Docker finds that engine" },
+  {
+    name: "engine-read",
+    value: "path",
+    meaning: "a file or folder that the engine reads beside those its command names; may be repeated",
+    many: true,
+    fallback: [],
+    read: (path, paths) => [...(paths as string[]), path],
+  },
+  {
+    name: "engine-memory",
+    value: "size",
+    meaning:
+      "most memory of an engine that it starts: 800M, 12G; three quarters of this machine's unless given",
+    read: readBytes,
+  },
+  {
+    name: "sandbox",
+    value: "kind",
+    meaning:
+      "what confines engines that it starts: bubblewrap on Linux unless given; never none unless you say so",
+    env: "GFE_SANDBOX",
+    choices: SANDBOX_KINDS,
+  },
+  { name: "runtime", value: "name", meaning: "the containers' runtime; runsc is gVisor" },
+];
+
 const UP: CommandSpec = {
   name: "up",
   summary: "share this machine's engines through a hub and earn",
@@ -53,6 +90,7 @@ const UP: CommandSpec = {
       env: "GFE_MODEL",
       fullOnly: true,
     },
+    ...STARTED,
     {
       name: "engine",
       value: "url",
@@ -110,6 +148,7 @@ Traces of attempts go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_END
   examples: [
     "gfe up --hub https://hub.example.org",
     "gfe up --model-path ./model.gguf --price request=0,in=0.2,out=0.6",
+    "gfe up --engine-command '/opt/llama.cpp/llama-server -m /models/a.gguf' --engine-memory 12G",
     "GFE_AGENT_TOKEN=gfe_at_… gfe up --plain",
   ],
 };

@@ -45,7 +45,8 @@ export function openBuiltInSession(child: Child, log: (message: string) => void)
       case "unloadable":
         return opened.reject(new Error(said.message));
       case "log":
-        return log(said.message);
+        // What has read a prompt could tell it.
+        return last === 0 ? log(said.message) : undefined;
       case "choice": {
         const one = running.get(said.id);
         if (!one) return;

@@ -64,8 +64,6 @@ export interface Engine {
   unload?(): Promise<void>;
   /** Frees what the engine holds in this process. */
   close?(): Promise<void>;
-  /** Frees the memory that the model takes, within seconds; the next attempt loads it again. */
-  unload?(): Promise<void>;
   /** Calls back when the engine went away or came back by itself: its models are worth another look. */
   watch?(changed: () => void): void;
 }

@@ -159,6 +159,8 @@ export function dig(architecture: Architecture): Helper {
     for my $path ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/sys/vm/drop_caches", "/sys/kernel/uevent_helper", "/sys/fs/cgroup/cgroup.procs", "/dev/mem", "/dev/kmsg") {
       my $got = sysopen(my $file, $path, 1); # nothing is written: the machine is real report("write $path", $got, "$!");
     }
+    for my $line (split /\\n/, reads("/proc/self/mounts")) { my (undef, $place, $kind, $how) = split / /, $line;
+      report("write a disk at $place", 1, $line) if $how =~ /^rw/ && $place ne "/dev/shm" && $kind !~ /^(tmpfs|devtmpfs|proc|devpts|mqueue|sysfs|cgroup2?)$/; }
     my ($dump) = reads("/proc/self/limits") =~ /core file size\\s+(\\S+)/; report("dumps", $dump ne "0", $dump);
     my @processes = glob("/proc/[0-9]*"); report("others' processes", scalar(@processes) > 6, scalar @processes);
   `);

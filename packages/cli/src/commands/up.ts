@@ -1,11 +1,12 @@
 /** `gfe up` on Node: the engines that only the full program has, traces, signals. */
 import {
   AGENT_VERSION,
-  createBuiltInEngine,
   createScriptedEngine,
   type Host,
   type Output,
   runUp,
+  type StartedOptions,
+  startedEngines,
   type UpOptions,
 } from "@gfe/agent";
 import { parseTracingSettings, startTracing, type Tracing } from "@gfe/tracing";
@@ -13,12 +14,9 @@ import { Failure } from "../failure.ts";
 import { createLines } from "../lines.ts";
 import { onStopSignals } from "../signals.ts";
 
-interface FullOptions extends UpOptions {
-  modelPath?: string;
-}
-
-export async function up(host: Host, options: FullOptions, out: Output): Promise<number> {
-  const { scripted, modelPath } = options;
+export async function up(host: Host, options: UpOptions & StartedOptions, out: Output): Promise<number> {
+  const started = await startedEngines(host, options);
+  if (started.type === "failed") throw new Failure(started.message);
   const tracing = await traced();
   const line = createLines((text) => process.stdout.write(text));
   const status = await runUp(
@@ -26,10 +24,8 @@ export async function up(host: Host, options: FullOptions, out: Output): Promise
     options,
     { ...out, line },
     {
-      engines: [
-        ...(scripted ? [createScriptedEngine(host)] : []),
-        ...(modelPath ? [createBuiltInEngine({ host, modelPath })] : []),
-      ],
+      engines: [...(options.scripted ? [createScriptedEngine(host)] : []), ...started.engines],
+      sandbox: started.sandbox,
       tracer: tracing?.tracer,
       onStopSignals,
     },

@@ -148,7 +148,7 @@ Traces of attempts go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_END
   examples: [
     "gfe up --hub https://hub.example.org",
     "gfe up --model-path ./model.gguf --price request=0,in=0.2,out=0.6",
-    "gfe up --engine-command '/opt/llama.cpp/llama-server -m /models/a.gguf' --engine-memory 12G",
+    "gfe up --model-path ./model.gguf --engine-memory 12G --sandbox podman --runtime runsc",
     "GFE_AGENT_TOKEN=gfe_at_… gfe up --plain",
   ],
 };

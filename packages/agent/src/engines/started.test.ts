@@ -71,6 +71,25 @@ describe.each(tried)("an engine that the agent starts in $name", ({ settings, wo
   });
 });
 
+const podman = tried.find(({ name, works }) => name === "podman" && works);
+describe.skipIf(!podman)("an engine in an image that has no system at all", () => {
+  it("is started with a relay that brings its own libraries", async () => {
+    const image = mkdtempSync(join(state, "image-"));
+    // What the relay brings is all that is there: the engine is run by it too.
+    const libraries = ["/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/usr/lib64", "/lib64"].map(
+      (folder) => `/gfe-lib${folder}`,
+    );
+    const command = `/gfe-lib/loader --library-path ${libraries.join(":")} '${process.execPath}' '${SCRIPT}' --port {port}`;
+    const settings = { kind: "podman" as const, image };
+    const engine = createStartedEngine({ host, command, sandbox: settings, reads: [SCRIPT] });
+    engines.push(engine);
+    expect(await engine.models()).toMatchObject([{ name: "fake" }]);
+    const sink = collect();
+    await engine.run(chat("from an image"), sink, never());
+    expect(sink.texts.join("")).toBe("from an image");
+  });
+});
+
 // What keeps an engine running is the same for all of them.
 describe.each(tried.slice(0, 2))("an engine that is kept running in $name", ({ settings, works }) => {
   describe.skipIf(!works)("where it can be had", () => {

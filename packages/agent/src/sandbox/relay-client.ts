@@ -8,6 +8,8 @@ export const RELAY_LIMITS = {
   lineBytes: 1024 * 1024,
   /** What waits for its reader before the relay is asked to hold. */
   queuedBytes: 256 * 1024,
+  /** What may be under way until it holds; more is no relay's doing. */
+  overrunBytes: 16 * 1024 * 1024,
 } as const;
 
 interface Asked {
@@ -118,6 +120,8 @@ class Body implements AsyncIterable<Uint8Array> {
   push(chunk: Uint8Array): void {
     this.#chunks.push(chunk);
     this.#bytes += chunk.byteLength;
+    if (this.#bytes > RELAY_LIMITS.queuedBytes + RELAY_LIMITS.overrunBytes)
+      throw new Error("the relay does not hold when it is asked to");
     if (!this.#held && this.#bytes > RELAY_LIMITS.queuedBytes) {
       this.#held = true;
       this.#ask("hold");

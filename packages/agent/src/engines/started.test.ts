@@ -220,7 +220,7 @@ function running(marker: string): number {
 }
 
 async function until(holds: () => boolean): Promise<void> {
-  const deadline = performance.now() + 5_000;
+  const deadline = performance.now() + 10_000;
   while (!holds()) {
     if (performance.now() > deadline) throw new Error("it did not come true");
     await new Promise((resolve) => setTimeout(resolve, 10));

@@ -8,11 +8,13 @@ import type { Child, Host } from "../host.ts";
 import { type Cgroup, cgroupCandidates, NO_CGROUP } from "./cgroup.ts";
 import {
   architectureOf,
+  boundsHold,
   engineEnvironment,
   gpuDevices,
   inMib,
   memoryLimit,
   quoted,
+  SAY_BOUNDS,
   trial,
 } from "./machine.ts";
 import {
@@ -67,7 +69,8 @@ export async function openBubblewrap(host: SandboxHost, settings: SandboxSetting
   let cgroup: Cgroup | null = null;
   let failure = "";
   for (const candidate of [...candidates, NO_CGROUP]) {
-    failure = await trial(host, launch(TRIAL, candidate));
+    if (!(await kept(host, candidate, memoryBytes, processes))) continue;
+    ({ failure } = await trial(host, launch(TRIAL, candidate)));
     if (failure === "") {
       cgroup = candidate;
       break;
@@ -109,6 +112,23 @@ export async function openBubblewrap(host: SandboxHost, settings: SandboxSetting
     },
     start: async (what) => launch(what, cgroup),
   };
+}
+
+/** systemd takes bounds that it then does not set: whether they are in force is asked of the kernel. */
+async function kept(
+  host: Pick<Host, "run">,
+  { prefix }: Cgroup,
+  memoryBytes: number | null,
+  processes: number,
+): Promise<boolean> {
+  const [command, ...words] = prefix;
+  if (command === undefined) return true;
+  const said = await host.run(command, [...words, "/bin/sh", "-c", SAY_BOUNDS], {
+    timeoutMs: SANDBOX_LIMITS.trialMs,
+  });
+  if (said.type !== "ran" || said.exitCode !== 0) return false;
+  const bounds = boundsHold(said.stdout, memoryBytes, processes);
+  return bounds.memory && bounds.processes;
 }
 
 /** Does nothing, in the sandbox. */

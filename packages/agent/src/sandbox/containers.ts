@@ -6,7 +6,16 @@
 import type { Child, Helper, Host } from "../host.ts";
 import { type SandboxHost, SYSTEM_FILES } from "./bubblewrap.ts";
 import { gvisorGpu } from "./gvisor.ts";
-import { engineEnvironment, gpuDevices, inMib, memoryLimit, quoted, trial } from "./machine.ts";
+import {
+  boundsHold,
+  engineEnvironment,
+  gpuDevices,
+  inMib,
+  memoryLimit,
+  quoted,
+  SAY_BOUNDS,
+  trial,
+} from "./machine.ts";
 import {
   SANDBOX_LIMITS,
   type Sandbox,
@@ -136,10 +145,13 @@ export async function openContainers(
   ];
   let way: Way | null = null;
   let failure = "";
+  let bounds = { memory: false, processes: false };
   for (const candidate of waysOf(program, runtime, gpu.flags, caps)) {
-    failure = await trial(host, launch(TRIAL, candidate));
+    const tried = await trial(host, launch(TRIAL, candidate));
+    failure = tried.failure;
     if (failure !== "") continue;
     way = candidate;
+    bounds = boundsHold(tried.said, memoryBytes, processes);
     break;
   }
   if (!way)
@@ -147,26 +159,29 @@ export async function openContainers(
       `${program} starts no container here: ${failure}`,
       `Try: ${program} run --rm ${root.words.at(-1)} true`,
     );
+  const isGvisor = runtime === "runsc";
   const problems: SandboxProblem[] = [
-    ...(way.capped
+    ...(bounds.memory && bounds.processes
       ? []
       : [
           {
-            what: "memory and processes can't be capped: this container runtime may write no control group",
+            what:
+              isGvisor && way.capped
+                ? "memory and processes may not be capped: from inside gVisor that can't be seen"
+                : "memory and processes can't be capped: this container runtime sets no bounds here",
             cure: "let systemd delegate control groups to you (Delegate=yes), with version 2 of them",
           },
         ]),
     ...(gpu.problem ? [gpu.problem] : []),
   ];
-  const isGvisor = runtime === "runsc";
   return {
     status: {
       kind: program,
       program: `${version.stdout.trim()}${runtime ? ` with ${runtime}` : ""}`,
       network: "none: the agent speaks to the engine over pipes",
       files: `${root.isWhole ? "the image" : "/usr"}, the engine and its models, read only; ${inMib(scratchBytes)} of scratch in memory; no home`,
-      memory: way.capped && memoryBytes !== null ? `${inMib(memoryBytes)} at most` : "not capped",
-      processes: `${way.capped ? `${processes} at most` : "not capped"}, none outlives the agent`,
+      memory: bounds.memory && memoryBytes !== null ? `${inMib(memoryBytes)} at most` : "not capped",
+      processes: `${bounds.processes ? `${processes} at most` : "not capped"}, none outlives the agent`,
       seccomp: isGvisor
         ? "gVisor's own kernel answers all system calls"
         : `filtered (${program}'s list${profile ? " and the agent's" : ""})`,
@@ -178,7 +193,7 @@ export async function openContainers(
 }
 
 const TRIAL: ToConfine = {
-  helper: { command: "/bin/sh", args: ["-c", ":"], reads: [] },
+  helper: { command: "/bin/sh", args: ["-c", SAY_BOUNDS], reads: [] },
   ...{ args: [], env: {}, files: [], gpu: false },
 };
 

@@ -62,12 +62,47 @@ export const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''"
 
 export const inMib = (bytes: number): string => `${Math.round(bytes / 1024 ** 2)} MiB`;
 
-/** Whether a program that does nothing can be started: "" where it worked, else why not. */
-export async function trial(host: Pick<Host, "after">, child: Child): Promise<string> {
+/** Whether a program that does next to nothing can be started: `failure` is "" where it worked, `said` what it said. */
+export async function trial(
+  host: Pick<Host, "after">,
+  child: Child,
+): Promise<{ failure: string; said: string }> {
   const callOff = host.after(SANDBOX_LIMITS.trialMs, () => child.kill());
-  let text = "";
-  for await (const chunk of child.stderr) text = (text + new TextDecoder().decode(chunk)).slice(-500);
+  const [errors, said] = await Promise.all([endOf(child.stderr), endOf(child.stdout)]);
   const { exitCode } = await child.ended;
   callOff();
-  return exitCode === 0 ? "" : text.trim().split("\n").at(-1) || `it ended with ${exitCode}`;
+  const failure = exitCode === 0 ? "" : errors.trim().split("\n").at(-1) || `it ended with ${exitCode}`;
+  return { failure, said };
+}
+
+async function endOf(stream: AsyncIterable<Uint8Array>): Promise<string> {
+  let text = "";
+  for await (const chunk of stream) text = (text + new TextDecoder().decode(chunk)).slice(-1_000);
+  return text;
+}
+
+/**
+ * Shell: says the bounds of the control group whose folder is at hand, in a container or outside. Programs that set bounds
+ * ignore what a machine does not let them set, some without a word: what counts is what the kernel says.
+ */
+export const SAY_BOUNDS = `own=$(sed -n 's/^0:://p' /proc/self/cgroup)
+for file in memory.max memory/memory.limit_in_bytes pids.max pids/pids.max; do
+  for path in "/sys/fs/cgroup$own/$file" "/sys/fs/cgroup/$file"; do
+    [ -r "$path" ] && echo "$file $(cat "$path")" && break
+  done
+done
+:`;
+
+/** Whether what SAY_BOUNDS said keeps to these. */
+export function boundsHold(
+  said: string,
+  memoryBytes: number | null,
+  processes: number,
+): { memory: boolean; processes: boolean } {
+  const least = (pattern: RegExp) =>
+    Math.min(...[...said.matchAll(pattern)].map((match) => Number(match[1])), Number.POSITIVE_INFINITY);
+  return {
+    memory: memoryBytes !== null && least(/^memory\S+ (\d+)$/gm) <= memoryBytes,
+    processes: least(/^pids\S+ (\d+)$/gm) <= processes,
+  };
 }

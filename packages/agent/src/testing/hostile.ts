@@ -7,7 +7,7 @@ export const PERL = "/usr/bin/perl";
 
 const PRELUDE = `
 use strict; use warnings; no warnings; use Socket; use POSIX ();
-$| = 1;
+$| = 1; $SIG{PIPE} = "IGNORE";
 sub text { my ($value) = @_; $value = substr($value // "", 0, 400); $value =~ s/[^ -~]/?/g; $value =~ s/(["\\\\])/\\\\$1/g; return $value; }
 sub report { my ($what, $got, $detail) = @_; printf qq({"what":"%s","got":%s,"detail":"%s"}\\n), text($what), $got ? "true" : "false", text($detail); }
 sub reads { my ($path) = @_; if (open(my $file, "<", $path)) { local $/; my $content = <$file>; return $content if defined $content; } return undef; }
@@ -56,10 +56,12 @@ export interface Targets {
   abstract: string;
   path: string;
   addresses: readonly string[];
+  /** Whether to call the world, too. */
+  world: boolean;
 }
 
 /** Calls everybody that listens outside, and the world. */
-export const callOut = ({ tcpPort, udpPort, abstract, path, addresses }: Targets): Helper =>
+export const callOut = ({ tcpPort, udpPort, abstract, path, addresses, world }: Targets): Helper =>
   hostile(`
     $SIG{ALRM} = sub { die "timeout" };
     sub connects { my ($what, $family, $address) = @_;
@@ -69,12 +71,11 @@ export const callOut = ({ tcpPort, udpPort, abstract, path, addresses }: Targets
       connects("tcp $address", PF_INET, pack_sockaddr_in(${tcpPort}, inet_aton($address)));
       socket(my $udp, PF_INET, SOCK_DGRAM, 0); send($udp, "x", 0, pack_sockaddr_in(${udpPort}, inet_aton($address)));
     }
-    connects("tcp 1.1.1.1", PF_INET, pack_sockaddr_in(53, inet_aton("1.1.1.1")));
+    if (${world ? 1 : 0}) { connects("tcp 1.1.1.1", PF_INET, pack_sockaddr_in(53, inet_aton("1.1.1.1")));
+      my @found = eval { alarm 3; gethostbyname("example.com") }; alarm 0; report("a name", scalar @found, ""); }
     connects("unix $_", PF_UNIX, pack_sockaddr_un($_)) for ('${path}', '/var/run/docker.sock', '/run/podman/podman.sock', '/run/dbus/system_bus_socket');
     connects("abstract", PF_UNIX, pack("S", PF_UNIX) . "\\0${abstract}");
     report("vsock", socket(my $vsock, 40, SOCK_STREAM, 0), "$!");
-    my @found = eval { alarm 3; gethostbyname("example.com") }; alarm 0;
-    report("a name", scalar @found, "");
     my $devices = reads("/proc/net/dev") // "";
     report("a network device", scalar($devices =~ /^\\s*(?!lo:)(?!tunl|sit|ip6|gre|erspan)\\w+:/m), $devices);
   `);

@@ -3,8 +3,9 @@
  * an engine and the machine's. A container is no child of who starts it, so a guard stays beside it: a shell that removes it
  * when the agent has gone.
  */
-import type { Child, Helper, Host } from "../host.ts";
+import type { Child } from "../host.ts";
 import { type SandboxHost, SYSTEM_FILES } from "./bubblewrap.ts";
+import { type ContainerProgram, guard, type Way, waysOf } from "./container-ways.ts";
 import { gvisorGpu } from "./gvisor.ts";
 import {
   boundsHold,
@@ -12,10 +13,10 @@ import {
   gpuDevices,
   inMib,
   memoryLimit,
-  quoted,
   SAY_BOUNDS,
   trial,
 } from "./machine.ts";
+import { type Placed, portableHelper } from "./portable-helper.ts";
 import {
   SANDBOX_LIMITS,
   type Sandbox,
@@ -25,17 +26,6 @@ import {
   type ToConfine,
 } from "./sandbox.ts";
 import { writeProfile } from "./seccomp-profile.ts";
-
-type Program = "podman" | "docker";
-
-/** One way to run a container; which of them a machine can do has to be tried. */
-interface Way {
-  /** Before `run`. */
-  global: readonly string[];
-  /** Behind it. */
-  flags: readonly string[];
-  capped: boolean;
-}
 
 /** The agent's own environment that these programs need: where their daemon and their settings are. */
 const OWN = [
@@ -52,7 +42,7 @@ const OWN = [
 /** Rejects with SandboxUnavailable where it is missing or can't start a container. */
 export async function openContainers(
   host: SandboxHost,
-  program: Program,
+  program: ContainerProgram,
   settings: SandboxSettings,
 ): Promise<Sandbox> {
   const version = await host.run(program, ["--version"], { timeoutMs: SANDBOX_LIMITS.trialMs });
@@ -210,46 +200,6 @@ async function rootOf(host: SandboxHost, { image }: SandboxSettings): Promise<Ro
   return { words: ["--rootfs", folder], isWhole: image !== undefined };
 }
 
-/**
- * The relay in an image, which may have other libraries than this machine or none: it brings its own, and what loads them. Null
- * where it needs none.
- */
-async function portableHelper(
-  host: Pick<Host, "helper" | "run">,
-): Promise<((helper: Helper) => Placed) | null> {
-  const command = host.helper("relay")?.command;
-  if (command === undefined) return null;
-  const listed = await host.run("ldd", [command], { timeoutMs: SANDBOX_LIMITS.trialMs });
-  if (listed.type !== "ran" || listed.exitCode !== 0) return null;
-  const libraries = [...listed.stdout.matchAll(/=> (\/\S+) \(0x/g)].map((match) => match[1]!);
-  const loader = /^\s*(\/\S*\/ld-\S+) \(0x/m.exec(listed.stdout)?.[1];
-  if (loader === undefined) return null;
-  const folders = [...new Set(libraries.map((path) => path.slice(0, path.lastIndexOf("/"))))];
-  return (helper) =>
-    helper.command !== command
-      ? helper
-      : {
-          command: OWN_LOADER,
-          args: [
-            "--library-path",
-            folders.map((folder) => OWN_LIBRARIES + folder).join(":"),
-            command,
-            ...helper.args,
-          ],
-          reads: helper.reads,
-          places: [
-            { from: loader, to: OWN_LOADER },
-            ...libraries.map((from) => ({ from, to: OWN_LIBRARIES + from })),
-          ],
-        };
-}
-interface Placed extends Helper {
-  /** Files that it sees elsewhere. */
-  places?: readonly { from: string; to: string }[];
-}
-const OWN_LIBRARIES = "/gfe-lib";
-const OWN_LOADER = `${OWN_LIBRARIES}/loader`;
-
 /** Docker's daemon is root: without this the engine would be too. */
 async function ownIdentity(host: SandboxHost): Promise<string[]> {
   const ask = async (flag: string) => {
@@ -263,58 +213,4 @@ async function ownIdentity(host: SandboxHost): Promise<string[]> {
 async function existing(host: SandboxHost, paths: readonly string[]): Promise<string[]> {
   const facts = await Promise.all(paths.map((path) => host.files.facts(path).catch(() => null)));
   return paths.filter((_, index) => facts[index] !== null);
-}
-
-/** From what most machines can do to what some need: a low bound on files, the other runtime, no systemd, no bounds. */
-function waysOf(
-  program: Program,
-  runtime: string | undefined,
-  gpuFlags: readonly string[],
-  caps: readonly string[],
-): Way[] {
-  const way = (global: readonly string[], limits: readonly string[], capped = true): Way => ({
-    ...{ global, capped },
-    flags: [...limits, ...(capped ? caps : [])],
-  });
-  if (program === "docker") {
-    const chosen = runtime ? ["--runtime", runtime] : [];
-    return [way([], chosen), way([], chosen, false)];
-  }
-  const low = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
-  const cgroupfs = ["--cgroup-manager", "cgroupfs"];
-  if (runtime === "runsc") {
-    // Where it had a network to set up, gVisor would fail: this way it has none at all.
-    const flags = ["network=none", ...gpuFlags].flatMap((flag) => ["--runtime-flag", flag]);
-    const gvisor = ["--runtime", runtime, ...flags];
-    return [
-      way(gvisor, []),
-      way([...cgroupfs, ...gvisor], low),
-      way([...gvisor, "--runtime-flag", "ignore-cgroups"], [], false),
-    ];
-  }
-  const chosen = runtime ? ["--runtime", runtime] : [];
-  const other = runtime ? chosen : ["--runtime", "runc"];
-  return [
-    ...[way(chosen, []), way(chosen, low), way(other, low), way([...cgroupfs, ...other], low)],
-    ...[way(chosen, low, false), way([...cgroupfs, ...other], low, false)],
-  ];
-}
-
-/** Runs `words` with the shell's input, and `remove` once that, its parent or the shell itself comes to an end. */
-function guard(words: readonly string[], remove: readonly string[]): string {
-  const spell = (all: readonly string[]) => all.map(quoted).join(" ");
-  return `ulimit -c 0
-agent=$PPID
-end() { ${spell(remove)} >/dev/null 2>&1; exit "$1"; }
-trap 'end 143' TERM
-exec 3<&0
-${spell(words)} <&3 3<&- &
-main=$!
-exec 3<&- </dev/null
-( while read -r _ _ _ parent _ < /proc/$$/stat && [ "$parent" = "$agent" ]; do sleep 0.5; done; kill -TERM $$ 2>/dev/null ) >/dev/null 2>&1 &
-watch=$!
-wait $main
-code=$?
-kill $watch 2>/dev/null
-end $code`;
 }

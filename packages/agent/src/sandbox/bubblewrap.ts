@@ -5,7 +5,7 @@
  * agent's child and dies with it.
  */
 import type { Child, Host } from "../host.ts";
-import { type Cgroup, cgroupCandidates, NO_CGROUP } from "./cgroup.ts";
+import { type Cgroup, cgroupCandidates, NO_CGROUP, removeGroups } from "./cgroup.ts";
 import {
   architectureOf,
   boundsHold,
@@ -59,7 +59,7 @@ export async function openBubblewrap(host: SandboxHost, settings: SandboxSetting
     const child = host.spawn("/bin/sh", ["-c", script, "gfe-engine", ...args], { env, directory: "/" });
     if (cgroup.folders.length > 0)
       void child.ended.then(() =>
-        host.run("rmdir", [...cgroup.folders], { timeoutMs: SANDBOX_LIMITS.trialMs }),
+        host.run("/bin/sh", ["-c", removeGroups(cgroup)], { timeoutMs: SANDBOX_LIMITS.trialMs }),
       );
     return child;
   };

@@ -66,6 +66,19 @@ export async function cgroupCandidates(
   return found;
 }
 
+/**
+ * Shell: removes the group, for which the last of its processes has to be gone, and those that agents left which were killed. A
+ * group in use can't be removed; a new one is left alone until its engine has entered it.
+ */
+export const removeGroups = ({ folders }: Cgroup): string =>
+  folders
+    .map((folder) => {
+      const parent = quoted(parentOf(folder));
+      return `for try in 1 2 3 4 5 6 7 8 9 10; do rmdir ${quoted(folder)} 2>/dev/null && break; sleep 0.1; done
+find ${parent} -maxdepth 1 -name '${PREFIX}*' -mmin +1 -exec rmdir {} + 2>/dev/null`;
+    })
+    .join("\n");
+
 /** Controller to path; "" is the unified hierarchy. */
 function ownGroups(text: string): Map<string, string> {
   return new Map(

@@ -5,7 +5,7 @@
  * agent's child and dies with it.
  */
 import type { Child, Host } from "../host.ts";
-import { type Cgroup, cgroupCandidates, NO_CGROUP, removeGroups } from "./cgroup.ts";
+import { type Cgroup, cgroupCandidates, NO_CGROUP, ownGroup, removeGroups } from "./cgroup.ts";
 import {
   architectureOf,
   boundsHold,
@@ -49,7 +49,9 @@ export async function openBubblewrap(host: SandboxHost, settings: SandboxSetting
   const devices = await gpuDevices(host);
   const id = Math.floor(host.random() * 2 ** 48).toString(16);
 
-  const launch = (what: ToConfine, cgroup: Cgroup): Child => {
+  let starts = 0;
+  const launch = (what: ToConfine, shared: Cgroup): Child => {
+    const cgroup = ownGroup(shared, id, ++starts);
     const script = launchScript(filter, cgroup);
     const args = bubblewrapArguments(what, { scratchBytes, devices: what.gpu ? devices : [] });
     const bus = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"].flatMap((name) =>

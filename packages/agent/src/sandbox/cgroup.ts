@@ -66,6 +66,12 @@ export async function cgroupCandidates(
   return found;
 }
 
+/** The same for one start: two engines in one group would share its bounds. */
+export function ownGroup(cgroup: Cgroup, id: string, start: number): Cgroup {
+  const own = (text: string) => text.replaceAll(`${PREFIX}${id}`, `${PREFIX}${id}-${start}`);
+  return { ...cgroup, enter: own(cgroup.enter), folders: cgroup.folders.map(own) };
+}
+
 /**
  * Shell: removes the group, for which the last of its processes has to be gone, and those that agents left which were killed. A
  * group in use can't be removed; a new one is left alone until its engine has entered it.

@@ -10,7 +10,8 @@ export { runUp, type UpOptions } from "./commands/up.ts";
 export * from "./device.ts";
 export { createBuiltInEngine } from "./engines/built-in.ts";
 export type { BuiltInOptions } from "./engines/built-in-model.ts";
-export { DEFAULT_PORTS, type DetectOptions, detectEngines, identifyEngine } from "./engines/detect.ts";
+export type { OpenAiOptions } from "./engines/describe/openai.ts";
+export { DEFAULT_PORTS, type DetectOptions, detectEngines } from "./engines/detect.ts";
 export {
   type DiscoveredModel,
   type Engine,
@@ -22,7 +23,6 @@ export {
 } from "./engines/engine.ts";
 export { createOllamaEngine, type OllamaOptions } from "./engines/ollama.ts";
 export { createOpenAiEngine } from "./engines/openai-compatible.ts";
-export type { OpenAiOptions } from "./engines/openai-models.ts";
 export { createScriptedEngine, type Script, type ScriptedFailure } from "./engines/scripted.ts";
 export * from "./errors.ts";
 export { delay, type Files, type Host, type Log } from "./host.ts";

@@ -17,7 +17,7 @@ export interface EngineAddress {
 const headersOf = ({ apiKey }: EngineAddress): Record<string, string> =>
   apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
 
-/** One JSON answer. Null for any status but 200. Rejects with EngineGone where nothing listens. */
+/** One JSON answer. Null for any status but 200. Rejects with EngineGone where nothing listens, and where a key is wanted. */
 export async function inquire(
   host: EngineHost,
   address: EngineAddress,
@@ -38,6 +38,8 @@ export async function inquire(
     });
     if (response.status === 200) return await readJson(response, ENGINE_LIMITS.jsonBytes);
     response.cancel();
+    if (response.status === 401 || response.status === 403)
+      throw new Error(`${address.baseUrl} wants an API key: put it into GFE_ENGINE_KEY`);
     return null;
   } catch (error) {
     throw goneOr(error, address.baseUrl);

@@ -20,6 +20,8 @@ export interface DiscoveredModel {
   capabilities: Capability[];
   /** Attempts that the engine runs at once with this model. */
   slots: number;
+  /** Why it is this many, where the engine does not tell and the provider has not said. */
+  slotsAssumed?: string;
 }
 
 export type EngineAttempt = Pick<

@@ -16,9 +16,11 @@ import {
   type Signer,
 } from "@gfe/protocol";
 import type { Tracer } from "@gfe/tracing";
-import { createCatalogue, type PriceList } from "./catalogue.ts";
+import { type Catalogue, createCatalogue, type EngineState, type PriceList } from "./catalogue.ts";
 import { type DetectOptions, detectEngines } from "./engines/detect.ts";
 import type { Engine } from "./engines/engine.ts";
+import { createHealthKeeper, type HealthChange, type Withdrawal } from "./engines/health-keeper.ts";
+import { limited, type SlotLimits } from "./engines/slot-limits.ts";
 import { AgentError } from "./errors.ts";
 import type { Host } from "./host.ts";
 import { parseHubAddress } from "./hub-address.ts";
@@ -29,8 +31,21 @@ import { createLink, type Link, type LinkCounters } from "./link.ts";
 import { probeGpus } from "./probe.ts";
 import { type AttemptReport, createRunner, type Runner, type RunningAttempt } from "./runner.ts";
 
+/** An engine as it is told of. */
+export interface EngineView {
+  kind: string;
+  label: string;
+  models: number;
+  error: string | null;
+  /** What is assumed of it, for it does not tell. */
+  notes: string[];
+}
+
 export type AgentEvent =
-  | { type: "engines"; engines: { kind: string; label: string; models: number; error: string | null }[] }
+  | { type: "engines"; engines: EngineView[] }
+  /** A model is offered no more until a probe of it works. */
+  | { type: "withdrawn"; model: string; engine: string; code: string; reason: string; retryInMs: number }
+  | { type: "restored"; model: string; engine: string }
   | { type: "offers"; models: readonly ModelOffer[] }
   | { type: "joined"; nodeId: string; hubKey: string }
   | { type: "disconnected"; reason: string }
@@ -58,6 +73,8 @@ export interface AgentOptions {
   offers?: (model: string) => boolean;
   /** Attempts at once, over all models; the sum of their slots unless given. */
   slots?: number;
+  /** Attempts at once with one model of an engine, by its kind or address. */
+  slotLimits?: SlotLimits;
   /** The node's name; the host's unless given. */
   name?: string;
   gpus?: readonly Gpu[];
@@ -85,6 +102,9 @@ export interface Agent {
   /** At once, over all models. */
   readonly slots: number;
   readonly offers: readonly ModelOffer[];
+  readonly engines: readonly EngineView[];
+  /** Models that are kept back, and why. */
+  readonly withdrawals: readonly Withdrawal[];
   readonly counters: Readonly<LinkCounters>;
   /** Looks at the engines now instead of at the next turn. */
   refresh(): Promise<void>;
@@ -108,7 +128,7 @@ export interface Agent {
  * AgentError on what waiting can't mend: a token that is unknown, a hub whose key has changed.
  */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
-  const { host, prices = { default: DEFAULT_PRICE }, onEvent = () => {} } = options;
+  const { host, prices = { default: DEFAULT_PRICE }, slotLimits = new Map(), onEvent = () => {} } = options;
   const address = parseHubAddress(options.hubUrl, options.allowInsecure);
   const records = createHubRecords(host);
   const looks = options.engines === undefined || options.detect !== undefined;
@@ -118,10 +138,21 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     options.gpus ?? probeGpus(host),
     looks ? detectEngines(host, options.detect) : [],
   ]);
-  const catalogue = createCatalogue({
+  const health = createHealthKeeper({
+    host,
+    listed: (engine, model) =>
+      catalogue.engines.find((one) => one.engine === engine)?.models.find(({ name }) => name === model),
+    onChange(change) {
+      onEvent(told(change));
+      if (catalogue.compose() && !ending) announce();
+    },
+  });
+  const catalogue: Catalogue = createCatalogue({
     engines: [...(options.engines ?? []), ...detected],
     prices,
     log: host.log,
+    health,
+    slotLimits: () => slotLimits,
     ...(options.offers ? { offers: options.offers } : {}),
     ...(options.aliases ? { aliases: options.aliases } : {}),
   });
@@ -152,10 +183,22 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   let pausedFor: string | undefined;
   let callOffRefresh = () => {};
   let refreshing: Promise<void> | null = null;
+  /** How often the engines were looked at. */
+  let looked = 0;
   const lookup = new AbortController();
   const done = Promise.withResolvers<ExitReason>();
   const first = Promise.withResolvers<void>();
   first.promise.catch(() => {}); // it may fail before anyone waits for it
+
+  const describe = ({ engine, models, error }: EngineState): EngineView => {
+    const notes = models
+      .map((model) => limited(slotLimits, engine, model))
+      .flatMap(({ slotsAssumed: why, slots: count }) => (why ? `${count} at once: ${why}` : []));
+    return {
+      ...{ kind: engine.kind, label: engine.label, models: models.length, error },
+      notes: [...new Set(notes)],
+    };
+  };
 
   const announce = (): void => {
     onEvent({ type: "offers", models: catalogue.offers });
@@ -172,7 +215,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       link.attemptEnded(outlet);
       onEvent({ type: "attempt.ended", ...report });
     },
-    onEngineGone: (engine) => catalogue.withdraw(engine) && announce(),
+    onVerdict({ engine, model }, verdict) {
+      const isGone = verdict.type === "fault" && verdict.fault.code === "unreachable";
+      if (isGone && catalogue.withdraw(engine)) announce();
+      health.report(engine, model, verdict);
+    },
     tracer: options.tracer,
   });
 
@@ -199,7 +246,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           case "attempt.start":
             return runner.start(frame, outlet);
           case "attempt.cancel":
-            return runner.cancel(frame.attempt);
+            return runner.cancel(frame.attempt, frame.reason);
           case "attempt.pause":
             return runner.pause(frame.attempt);
           case "attempt.resume":
@@ -228,6 +275,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     ending ??= reason;
     callOffRefresh();
     lookup.abort();
+    health.close();
     // A token that the hub refuses would be refused for ever: the next start signs in anew.
     if (reason.type === "fault" && ["revoked", "unauthenticated"].includes(reason.error.code))
       await records.forgetToken(address.origin, options.token).catch(() => {});
@@ -283,13 +331,27 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   const onAbort = () => void leave({ type: "stopped" }, 0);
 
-  async function look(): Promise<void> {
-    // Engines that were started after the agent are found too, as long as it looks by itself.
-    if (looks && catalogue.engines.every(({ models }) => models.length === 0)) {
-      const known = new Set(catalogue.engines.map(({ engine }) => engine.label));
-      const found = await detectEngines(host, options.detect);
-      catalogue.add(found.filter(({ label }) => !known.has(label)));
+  /** Engines that came are taken in and those that have long gone are let go of, each minute or so; at once where there is none. */
+  async function lookForEngines(): Promise<void> {
+    const none = catalogue.engines.every(({ models }) => models.length === 0);
+    if (!none && ++looked % AGENT_LIMITS.detectEvery !== 0) return;
+    const found = await detectEngines(host, { ...options.detect, onlySure: !none });
+    if (ending) return;
+    for (const { engine, failures } of [...catalogue.engines]) {
+      if (options.engines?.includes(engine)) continue;
+      const successor = found.find(({ label }) => label === engine.label);
+      // Another program took its place at the same address.
+      const isReplaced = successor !== undefined && successor.kind !== engine.kind;
+      if (!isReplaced && failures < AGENT_LIMITS.forgetFailures) continue;
+      catalogue.remove(engine);
+      health.forget(engine);
     }
+    const known = new Set(catalogue.engines.map(({ engine }) => engine.label));
+    catalogue.add(found.filter(({ label }) => !known.has(label)));
+  }
+
+  async function look(): Promise<void> {
+    if (looks) await lookForEngines();
     const changed = await catalogue.refresh(lookup.signal);
     if (ending) return;
     if (changed) {
@@ -336,6 +398,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     get offers() {
       return catalogue.offers;
     },
+    get engines() {
+      return catalogue.engines.map(describe);
+    },
+    get withdrawals() {
+      return health.withdrawals();
+    },
     counters: link.counters,
     refresh,
     setServing(value, reason) {
@@ -358,20 +426,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   };
 }
 
-const describe = ({
-  engine,
-  models,
-  error,
-}: {
-  engine: Engine;
-  models: unknown[];
-  error: string | null;
-}) => ({
-  kind: engine.kind,
-  label: engine.label,
-  models: models.length,
-  error,
-});
+function told(change: HealthChange): AgentEvent {
+  if (change.type === "restored")
+    return { type: "restored", model: change.model, engine: change.engine.label };
+  const { model, engine, code, reason, retryInMs } = change.withdrawal;
+  return { type: "withdrawn", model, engine: engine.label, code, reason, retryInMs: retryInMs ?? 0 };
+}
 
 const sumOfSlots = (offers: readonly ModelOffer[]): number =>
   offers.reduce((sum, { slots }) => sum + slots, 0);

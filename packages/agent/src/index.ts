@@ -24,6 +24,7 @@ export {
 export { createOllamaEngine, type OllamaOptions } from "./engines/ollama.ts";
 export { createOpenAiEngine } from "./engines/openai-compatible.ts";
 export { createScriptedEngine, type Script, type ScriptedFailure } from "./engines/scripted.ts";
+export { parseSlotLimits, type SlotLimits } from "./engines/slot-limits.ts";
 export * from "./errors.ts";
 export { delay, type Files, type Host, type Log } from "./host.ts";
 export { type HubAddress, parseHubAddress } from "./hub-address.ts";

@@ -14,8 +14,10 @@ export const ENGINE_LIMITS = {
   errorTextLength: 500,
   /** For what an engine answers from memory: its models, its properties. */
   inquiryMs: 5_000,
-  /** Silence of an engine within one attempt, beyond which it is taken for hung. */
-  silenceMs: 300_000,
+  /** What an engine may take for its first word, loading the model included; a little less than a hub waits for it … */
+  firstTokenMs: 110_000,
+  /** … and its silence between two words, beyond which it is taken for hung; less than a hub's patience, too. */
+  stallMs: 24_000,
 } as const;
 
 export const DETECT_LIMITS = { timeoutMs: 1_500, bodyBytes: 1024 * 1024, addresses: 32 } as const;
@@ -25,6 +27,10 @@ export const AGENT_LIMITS = {
   refreshMs: 15_000,
   /** Looks in a row that an engine may fail before its models are withdrawn; a refused connection withdraws at once. */
   refreshFailures: 2,
+  /** Every so many looks, engines that came are looked for, too. */
+  detectEvery: 4,
+  /** Looks in a row that an engine may fail before it is let go of: it is found again when it comes back. */
+  forgetFailures: 12,
   /** Attempts that end, remembered to tell a repeated start. */
   endedRemembered: 1024,
   /** How long an engine may take to stop after an abort before its attempt is ended without it. */

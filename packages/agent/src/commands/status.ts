@@ -34,6 +34,7 @@ export function statusLines(status: AgentStatus): string[] {
     ...offers.map(
       ({ model, running, slots, engine }) => `Model      ${model}: ${running} of ${slots} slots, ${engine}`,
     ),
+    ...status.withdrawn.map(({ model, reason }) => `Kept back  ${model}: ${reason}`),
     ...status.engines
       .filter(({ error }) => error !== null)
       .map(({ kind, label, error }) => `Engine     ${kind} at ${label}: ${error}`),

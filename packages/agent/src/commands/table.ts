@@ -8,6 +8,7 @@ import {
   readPositive,
   readPrice,
   readRegion,
+  readSlotLimits,
   readSwitch,
 } from "./read.ts";
 
@@ -57,6 +58,15 @@ const UP: CommandSpec = {
     },
     { name: "no-detect", meaning: "do not look for engines at their usual ports" },
     { name: "slots", value: "n", meaning: "answers at once, over all models", read: readPositive },
+    {
+      name: "engine-slots",
+      value: "engine=n",
+      meaning:
+        "answers at once with one model of an engine, such as ollama=2 or http://127.0.0.1:8080=4; may be repeated, or several with commas",
+      env: "GFE_ENGINE_SLOTS",
+      many: true,
+      read: readSlotLimits,
+    },
     { name: "name", value: "name", meaning: "the node's name; this machine's if not given" },
     {
       name: "price",

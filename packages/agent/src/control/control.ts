@@ -132,6 +132,9 @@ export async function startControl(options: ControlOptions): Promise<Control> {
         ...{ model, slots, engine },
         running: attempts.filter((attempt) => attempt.model === model).length,
       })),
+      withdrawn: (agent?.withdrawals ?? []).map(({ model, engine, code, reason, retryInMs }) => ({
+        ...{ model, engine: engine.label, code, reason, retry_in_ms: retryInMs },
+      })),
       attempts: attempts.map(({ attempt, model, startedAtMs, tokens, tokensPerS }) => ({
         ...{ attempt, model, tokens, started_at_ms: startedAtMs, tokens_s: tokensPerS },
       })),

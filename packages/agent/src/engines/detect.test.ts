@@ -56,12 +56,12 @@ describe("an address is told by what it answers", () => {
       () => ({ ...ollamaServer(), "/readyz": "{}", "/api/v1/config": { version: "0.1.0", hub_key: "k" } }),
     ],
   ])("as %s (%o)", async (kind, answers) => {
-    expect(await identifyEngine(host, (await serve(answers())).url)).toBe(kind);
+    expect(await identifyEngine(host, (await serve(answers())).url)).toEqual({ kind, isSure: true });
   });
 
   it("as nothing, soon, where a connection is taken and never answered", async () => {
     const silent = await serve({ "*": () => {} });
-    expect(await identifyEngine(host, silent.url)).toBe("nothing");
+    expect(await identifyEngine(host, silent.url)).toEqual({ kind: "nothing", isSure: false });
   });
 
   it("as nothing, where an answer never ends", async () => {
@@ -74,7 +74,7 @@ describe("an address is told by what it answers", () => {
         more();
       },
     });
-    expect(await identifyEngine(host, endless.url)).toBe("nothing");
+    expect(await identifyEngine(host, endless.url)).toEqual({ kind: "nothing", isSure: false });
   });
 });
 

@@ -16,6 +16,8 @@ export interface DetectOptions {
   urls?: readonly string[];
   /** Ports of this machine to look at; [] looks at `urls` only. */
   ports?: readonly number[];
+  /** Tells only of what is certain, for an engine that is known at its address is not given up on a doubt. */
+  onlySure?: boolean;
   apiKey?: string;
   /** Attempts at once with one model, for every engine found. */
   slots?: number;
@@ -27,9 +29,10 @@ type DetectHost = Pick<Host, "http" | "after" | "env" | "files" | "directories">
 /** Looks at every address at once; the engines come in the order of the addresses. */
 export async function detectEngines(host: DetectHost, options: DetectOptions = {}): Promise<Engine[]> {
   const addresses = addressesOf(host, options);
-  const kinds = await Promise.all(addresses.map((url) => identifyEngine(host, url, options.apiKey)));
+  const identities = await Promise.all(addresses.map((url) => identifyEngine(host, url, options.apiKey)));
   return addresses.flatMap((url, index) => {
-    const engine = engineOf(host, url, kinds[index]!, options);
+    const { kind, isSure } = identities[index]!;
+    const engine = isSure || !options.onlySure ? engineOf(host, url, kind, options) : null;
     return engine ? [engine] : [];
   });
 }

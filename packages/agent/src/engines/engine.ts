@@ -7,6 +7,7 @@ import type {
   EngineKind,
   FinishReason,
 } from "@gfe/protocol";
+import type { FaultCode } from "./faults.ts";
 
 /** A model as its engine tells of it. */
 export interface DiscoveredModel {
@@ -52,7 +53,14 @@ export interface EngineSink {
 
 export type EngineOutcome =
   | { type: "done"; finish: FinishReason[]; usage: EngineUsage | null }
-  | { type: "failed"; code: AttemptFailure; message: string; usage: EngineUsage | null };
+  | {
+      type: "failed";
+      code: AttemptFailure;
+      message: string;
+      usage: EngineUsage | null;
+      /** What it shows to be wrong with the engine or the model, where that is certain. */
+      fault?: FaultCode;
+    };
 
 export interface Engine {
   readonly kind: EngineKind;
@@ -87,7 +95,8 @@ export const failed = (
   code: AttemptFailure,
   message: string,
   usage: EngineUsage | null = null,
-): EngineOutcome => ({ type: "failed", code, message, usage });
+  fault?: FaultCode,
+): EngineOutcome => ({ type: "failed", code, message, usage, ...(fault ? { fault } : {}) });
 
 /** A vector as the wire wants it. */
 export function encodeVector(values: readonly number[]): string {

@@ -72,12 +72,18 @@ function kindOf(root: string | null, at: Answers): Detected {
   return says(list, models) ? "openai-compatible" : "nothing";
 }
 
+export interface Identity {
+  kind: Detected;
+  /** Whether every question was answered in time: an engine under load may look like one that it imitates. */
+  isSure: boolean;
+}
+
 /** Never rejects: an address where nothing answers in time is "nothing". */
 export async function identifyEngine(
   host: Pick<Host, "http" | "after">,
   baseUrl: string,
   apiKey?: string,
-): Promise<Detected> {
+): Promise<Identity> {
   const { signal, release } = limitedSignal(host, DETECT_LIMITS.timeoutMs);
   const headers: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
   const ask = async (path: string): Promise<Answer | null> => {
@@ -97,11 +103,12 @@ export async function identifyEngine(
   try {
     // Most addresses have nobody: one refused connection says so. Where somebody is, all other questions go at once.
     const root = await ask("/");
-    if (!root) return "nothing";
+    if (!root) return { kind: "nothing", isSure: true };
     const answers = await Promise.all(PATHS.map(ask));
     const silent = { status: 0, body: null };
     const byPath = Object.fromEntries(PATHS.map((path, index) => [path, answers[index] ?? silent]));
-    return kindOf(root.body, byPath as Answers);
+    const isSure = [root, ...answers].every((answer) => answer !== null && answer.status > 0);
+    return { kind: kindOf(root.body, byPath as Answers), isSure };
   } finally {
     release();
   }

@@ -73,3 +73,22 @@ export const RECONNECT_LIMITS = {
 } as const;
 
 export const DEVICE_LIMITS = { requestMs: 10_000, bodyBytes: 64 * 1024, intervalS: 5, slowDownS: 5 } as const;
+
+export const MODEL_LIMITS = {
+  inquiryMs: 15_000,
+  /** One page of a repository's list of files. */
+  treeBytes: 4 * 1024 * 1024,
+  treePages: 20,
+  redirects: 5,
+  /** Silence of a download, after which it is begun again where it stopped. */
+  silenceMs: 30_000,
+  /** Tries in a row that bring nothing. */
+  tries: 6,
+  firstWaitMs: 1_000,
+  longestWaitMs: 30_000,
+  /** Room that is left on the disk for others. */
+  spareBytes: 512 * 1024 * 1024,
+  /** Between two words about a download. */
+  progressMs: 200,
+  recordBytes: 64 * 1024,
+} as const;

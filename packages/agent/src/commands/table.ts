@@ -264,6 +264,57 @@ const SCHEDULE: readonly CommandSpec[] = [
   },
 ];
 
+const MODEL: readonly CommandSpec[] = [
+  {
+    name: "model",
+    summary: "the model files that the built-in engine serves",
+    options: [],
+    group: true,
+    examples: ["gfe model pull Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M", "gfe model list"],
+  },
+  {
+    name: "model list",
+    summary: "the models that are here, with their sizes and where they came from",
+    options: [JSON_OBJECT],
+    isDefault: true,
+    examples: ["gfe model", "gfe model list --json"],
+  },
+  {
+    name: "model pull",
+    summary: "bring a model: from Hugging Face, or from the address of a .gguf file",
+    arguments: [
+      {
+        name: "source",
+        meaning: "OWNER/REPOSITORY, OWNER/REPOSITORY:QUANTISATION, or an address",
+        required: true,
+      },
+    ],
+    options: [
+      { name: "name", value: "name", meaning: "what to call it here, instead of its file's name" },
+      {
+        name: "sha256",
+        value: "digits",
+        meaning: "what the file must be; known by itself for models of Hugging Face",
+      },
+      { name: "json", meaning: "one JSON object a line for each event" },
+    ],
+    notes: `A download that broke off goes on where it stopped when the same command is given again.
+HF_ENDPOINT names another model host, such as a mirror or a registry in the house; HF_TOKEN is an access token for models that
+want one; GFE_MODELS_DIR is the folder of models.`,
+    examples: [
+      "gfe model pull Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M",
+      "gfe model pull https://models.example.org/story.gguf --sha256 5a9d168b…",
+    ],
+  },
+  {
+    name: "model rm",
+    summary: "remove a model and free its room",
+    arguments: [{ name: "model", meaning: "its name, as `gfe model list` tells it", required: true }],
+    options: [JSON_OBJECT],
+    examples: ["gfe model rm qwen2.5-0.5b-instruct-q4_k_m"],
+  },
+];
+
 const DOCTOR: CommandSpec = {
   name: "doctor",
   summary: "check all that earning needs, and name the cure of what is missing",
@@ -304,6 +355,7 @@ export const agentCommands: readonly CommandSpec[] = [
   DRAIN,
   LIMITS,
   ...SCHEDULE,
+  ...MODEL,
   DOCTOR,
   UNINSTALL,
 ];

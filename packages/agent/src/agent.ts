@@ -18,7 +18,7 @@ import {
 import type { Tracer } from "@gfe/tracing";
 import { type Catalogue, createCatalogue, type EngineState, type PriceList } from "./catalogue.ts";
 import { type DetectOptions, detectEngines } from "./engines/detect.ts";
-import type { Engine } from "./engines/engine.ts";
+import type { Compute, Engine } from "./engines/engine.ts";
 import { createHealthKeeper, type HealthChange, type Withdrawal } from "./engines/health-keeper.ts";
 import { limited, type SlotLimits } from "./engines/slot-limits.ts";
 import { AgentError } from "./errors.ts";
@@ -39,6 +39,8 @@ export interface EngineView {
   error: string | null;
   /** What is assumed of it, for it does not tell. */
   notes: string[];
+  /** What our own engine computes with; null of others, and before its model is loaded. */
+  compute: Compute | null;
 }
 
 export type AgentEvent =
@@ -68,6 +70,8 @@ export interface AgentOptions {
   engines?: readonly Engine[];
   /** Where to look for engines; used with or without `engines`, and not at all when only `engines` is given. */
   detect?: DetectOptions;
+  /** Asked once for engines where none is given or found at the start. */
+  fallback?: () => Promise<readonly Engine[]>;
   prices?: PriceList;
   /** Which models to offer; all unless given. */
   offers?: (model: string) => boolean;
@@ -138,6 +142,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     options.gpus ?? probeGpus(host),
     looks ? detectEngines(host, options.detect) : [],
   ]);
+  const found = [...(options.engines ?? []), ...detected];
+  const own = [...(options.engines ?? []), ...(found.length > 0 ? [] : ((await options.fallback?.()) ?? []))];
+  const given = [...own, ...detected];
   const health = createHealthKeeper({
     host,
     listed: (engine, model) =>
@@ -148,7 +155,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     },
   });
   const catalogue: Catalogue = createCatalogue({
-    engines: [...(options.engines ?? []), ...detected],
+    engines: given,
     prices,
     log: host.log,
     health,
@@ -197,6 +204,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     return {
       ...{ kind: engine.kind, label: engine.label, models: models.length, error },
       notes: [...new Set(notes)],
+      compute: models.find(({ compute }) => compute)?.compute ?? null,
     };
   };
 
@@ -338,7 +346,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const found = await detectEngines(host, { ...options.detect, onlySure: !none });
     if (ending) return;
     for (const { engine, failures } of [...catalogue.engines]) {
-      if (options.engines?.includes(engine)) continue;
+      if (own.includes(engine)) continue;
       const successor = found.find(({ label }) => label === engine.label);
       // Another program took its place at the same address.
       const isReplaced = successor !== undefined && successor.kind !== engine.kind;

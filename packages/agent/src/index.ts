@@ -21,6 +21,7 @@ export {
   type EngineSink,
   type EngineUsage,
 } from "./engines/engine.ts";
+export { inTurn } from "./engines/in-turn.ts";
 export { createOllamaEngine, type OllamaOptions } from "./engines/ollama.ts";
 export { createOpenAiEngine } from "./engines/openai-compatible.ts";
 export { createScriptedEngine, type Script, type ScriptedFailure } from "./engines/scripted.ts";
@@ -31,6 +32,8 @@ export { type HubAddress, parseHubAddress } from "./hub-address.ts";
 export { createHubRecords, type HubRecord, type HubRecords } from "./hub-records.ts";
 export { loadIdentity } from "./identity.ts";
 export { createMemoryFiles } from "./memory-files.ts";
+export { type LocalModel, listModels, modelNamed } from "./models/library.ts";
+export { ModelProblem } from "./models/problem.ts";
 export { createNodeHost, type NodeHostOptions } from "./node-host.ts";
 export { dialNodeSocket } from "./node-network.ts";
 export { type ParsedPrice, parsePrice } from "./price.ts";

@@ -49,6 +49,16 @@ const UP: CommandSpec = {
       fullOnly: true,
     },
     {
+      name: "model",
+      value: "name",
+      meaning:
+        "serve this pulled model on the built-in engine; may be repeated. Where no engine is found, all of them that fit are served",
+      many: true,
+      fallback: [],
+      read: (name, names) => [...(names as string[]), name],
+      fullOnly: true,
+    },
+    {
       name: "engine",
       value: "url",
       meaning: "an engine at an unusual address; may be repeated",
@@ -113,6 +123,7 @@ Ctrl-C lets running answers end first; a second Ctrl-C stops at once.
 Traces of attempts go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, if it is set: docs/tracing.md.`,
   examples: [
     "gfe up --hub https://hub.example.org",
+    "gfe up --model qwen2.5-0.5b-instruct-q4_k_m",
     "gfe up --model-path ./model.gguf --price request=0,in=0.2,out=0.6",
     "GFE_AGENT_TOKEN=gfe_at_… gfe up --plain",
   ],

@@ -6,6 +6,7 @@ import { delay, type Host } from "../host.ts";
 import { askHub, problemOf } from "../hub-api.ts";
 import { createHubRecords, HUBS_FILE } from "../hub-records.ts";
 import { KEY_FILE } from "../identity.ts";
+import { modelsDirectory, pulledFiles } from "../models/library.ts";
 import { printable } from "../panel/text.ts";
 import { EXIT, type Output } from "./command.ts";
 import { agentEnded } from "./drain.ts";
@@ -21,7 +22,6 @@ const OWN = {
   config: [KEY_FILE, HUBS_FILE, "settings.json"],
   state: ["events.jsonl", "events.1.jsonl", "agent.sock", "agent.sock.lock", CACHE_FILE],
 } as const;
-const MODELS = "models";
 /** A hub takes a moment to see that a node has left. */
 const FORGET_TRIES = 10;
 const FORGET_RETRY_MS = 500;
@@ -32,6 +32,8 @@ interface Plan {
   paths: string[];
   /** In our directories, and not ours. */
   left: string[];
+  /** The folder of pulled models, where there are any that stay. */
+  models: string | null;
 }
 
 /** `gfe uninstall`: lists, asks, revokes, removes. What fails on the way is told, and the rest goes on. */
@@ -58,8 +60,7 @@ export async function uninstallCommand(host: Host, options: UninstallOptions, ou
 
 async function planOf(host: Host, models: boolean): Promise<Plan> {
   const { files, directories } = host;
-  const ours = (name: string, kind: keyof typeof OWN) =>
-    (OWN[kind] as readonly string[]).includes(name) || (models && kind === "state" && name === MODELS);
+  const ours = (name: string, kind: keyof typeof OWN) => (OWN[kind] as readonly string[]).includes(name);
   const kinds: (keyof typeof OWN)[] = ["config", "state"];
   const paths = new Set<string>();
   const others = new Set<string>();
@@ -69,21 +70,29 @@ async function planOf(host: Host, models: boolean): Promise<Plan> {
         directories.config === directories.state ? kinds.some((one) => ours(name, one)) : ours(name, kind);
       (isOurs ? paths : others).add(files.join(directories[kind], name));
     }
+  const pulled = await pulledFiles(host).catch((): string[] => []);
+  if (models) for (const path of pulled) paths.add(path);
   const hubs = await createHubRecords(host)
     .origins()
     .catch((): string[] => []);
   const asked = await askAgent(host);
-  return { running: asked.type === "status", hubs, paths: [...paths], left: [...others] };
+  return {
+    ...{ running: asked.type === "status", hubs, paths: [...paths], left: [...others] },
+    models: models || pulled.length === 0 ? null : modelsDirectory(host),
+  };
 }
 
-function planLines({ running, hubs, paths, left }: Plan): string[] {
+function planLines({ running, hubs, paths, left, models }: Plan): string[] {
   if (!running && paths.length === 0) return ["There is nothing to remove: no agent was ever here."];
   return [
     "This will be done:",
     ...(running ? ["  end     the agent that runs here, at once"] : []),
     ...hubs.map((hub) => `  revoke  this node and its agent token at ${hub}`),
     ...paths.map((path) => `  remove  ${path}`),
-    ...left.map((path) => `  keep    ${path}${path.endsWith(MODELS) ? " (--models removes it)" : ""}`),
+    ...left.map((path) => `  keep    ${path}`),
+    ...(models === null
+      ? []
+      : [`  keep    the models in ${models} (--models removes those that were pulled)`]),
     "Your credits stay in your account.",
   ];
 }

@@ -40,6 +40,8 @@ export interface UpOptions {
 export interface UpParts {
   /** Engines of its own, beside those that are found. */
   engines: readonly Engine[];
+  /** Engines to serve where none is given or found. */
+  fallback?: () => Promise<readonly Engine[]>;
   tracer?: Tracer | undefined;
   /** Calls `first` at the first request to stop, `again` at each later one, until the process ends. */
   onStopSignals(first: () => void, again: () => void): void;
@@ -102,13 +104,14 @@ async function run(host: Host, options: UpOptions, out: Output, parts: UpParts):
 function agentOptions(
   host: Host,
   options: UpOptions,
-  { engines, tracer }: UpParts,
+  { engines, fallback, tracer }: UpParts,
 ): Omit<AgentOptions, "token"> {
   const detect = whereToLook(options, host.env.GFE_ENGINE_KEY);
   return {
     host,
     hubUrl: options.hub,
     engines,
+    ...(fallback ? { fallback } : {}),
     ...(detect ? { detect } : {}),
     ...(options.price ? { prices: { default: options.price } } : {}),
     ...(options.slots ? { slots: options.slots } : {}),

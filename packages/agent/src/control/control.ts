@@ -96,7 +96,13 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   function note(event: AgentEvent): void {
     switch (event.type) {
       case "engines":
-        engines = event.engines;
+        engines = event.engines.map(({ compute, ...engine }) => ({
+          ...engine,
+          compute: compute && {
+            ...{ device: compute.device, gpu_layers: compute.gpuLayers, layers: compute.layers },
+            ...{ gpu_memory_bytes: compute.gpuMemoryBytes, memory_bytes: compute.memoryBytes },
+          },
+        }));
         return;
       case "joined":
         nodeId = event.nodeId;

@@ -20,8 +20,13 @@ export function recordOf(event: AgentEvent, atMs: number): AgentRecord {
     case "engines":
       return {
         ...at,
-        engines: event.engines.slice(0, MODELS_MAX).map(({ kind, label, models, error, notes }) => ({
-          ...{ kind, label: cut(label), models, error: error === null ? null : cut(error) },
+        engines: event.engines.slice(0, MODELS_MAX).map(({ kind, label, models, error, notes, compute }) => ({
+          ...{
+            kind: compute ? `${kind} (${compute.device})` : kind,
+            label: cut(label),
+            models,
+            error: error === null ? null : cut(error),
+          },
           notes: notes.slice(0, MODELS_MAX).map(cut),
         })),
       };
@@ -80,12 +85,12 @@ export function wordsOf(record: AgentRecord): string | null {
   switch (record.type) {
     case "engines":
       return list("engines").length === 0
-        ? "No engine was found: start Ollama or another one, or give --model-path FILE.gguf. Looking again now and then."
+        ? "No engine was found: start Ollama or another one, or bring a model with `gfe model pull`. Looking again now and then."
         : list("engines")
             .flatMap(({ kind, label, models, error, notes }) => [
               error ? `✗ ${kind} at ${label}: ${error}` : `✓ ${kind} at ${label}: ${models} model(s)`,
               ...(Array.isArray(notes) ? notes : []).map(
-                (note) => `    ${note}; --engine-slots ${kind}=N says otherwise`,
+                (note) => `    ${note}; --engine-slots ${String(kind).split(" ")[0]}=N says otherwise`,
               ),
             ])
             .join("\n");

@@ -53,6 +53,17 @@ const engineSchema = z.object({
   error: z.string().nullable(),
   /** What is assumed of it, for it does not tell. */
   notes: z.array(z.string()).default([]),
+  /** What the built-in engine computes with; null of others. */
+  compute: z
+    .object({
+      device: z.string(),
+      gpu_layers: z.number(),
+      layers: z.number(),
+      gpu_memory_bytes: z.number(),
+      memory_bytes: z.number(),
+    })
+    .nullable()
+    .default(null),
 });
 
 /** A model that is kept back until a probe of it works. */

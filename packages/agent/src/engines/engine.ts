@@ -23,6 +23,18 @@ export interface DiscoveredModel {
   slots: number;
   /** Why it is this many, where the engine does not tell and the provider has not said. */
   slotsAssumed?: string;
+  /** What computes it, where the engine is our own. */
+  compute?: Compute;
+}
+
+export interface Compute {
+  device: "cuda" | "vulkan" | "metal" | "cpu";
+  /** Layers of the model that lie on the GPU, of all that it has. */
+  gpuLayers: number;
+  layers: number;
+  /** What model and context take. */
+  gpuMemoryBytes: number;
+  memoryBytes: number;
 }
 
 export type EngineAttempt = Pick<

@@ -112,6 +112,19 @@ export async function removeModel(host: LibraryHost, { name, path }: LocalModel)
   return freed;
 }
 
+/** The paths of all that pulls made here, whole or not; files that somebody put there are not among them. */
+export async function pulledFiles(host: LibraryHost): Promise<string[]> {
+  const directory = modelsDirectory(host);
+  const names = new Set(await host.files.list(directory));
+  const made = [...names].filter((name) => /\.gguf\.part(\.json)?$/.test(name));
+  for (const { name, source } of await listModels(host)) {
+    const record = source === null ? null : await readRecord(host, name);
+    if (record)
+      made.push(`${name}.json`, ...record.files.map((file) => file.name).filter((file) => names.has(file)));
+  }
+  return made.map((name) => host.files.join(directory, name));
+}
+
 /** What broken-off downloads left: their names and sizes. */
 export async function listParts(host: LibraryHost): Promise<{ name: string; bytes: number }[]> {
   const directory = modelsDirectory(host);

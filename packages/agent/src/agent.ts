@@ -119,6 +119,8 @@ export interface Agent {
   setServing(serving: boolean, reason?: string): void;
   /** Attempts at once, over all models, below what its options say; null for what they say. */
   limitSlots(slots: number | null): void;
+  /** Attempts at once with one model of an engine, instead of what its options say of that engine. */
+  limitEngines(limits: SlotLimits): void;
   /** Takes no more work, waits for what runs up to a bound, then ends. */
   drain(timeoutMs?: number): Promise<void>;
   /** Aborts what runs and ends. */
@@ -132,7 +134,7 @@ export interface Agent {
  * AgentError on what waiting can't mend: a token that is unknown, a hub whose key has changed.
  */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
-  const { host, prices = { default: DEFAULT_PRICE }, slotLimits = new Map(), onEvent = () => {} } = options;
+  const { host, prices = { default: DEFAULT_PRICE }, onEvent = () => {} } = options;
   const address = parseHubAddress(options.hubUrl, options.allowInsecure);
   const records = createHubRecords(host);
   const looks = options.engines === undefined || options.detect !== undefined;
@@ -164,6 +166,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     ...(options.aliases ? { aliases: options.aliases } : {}),
   });
   let slotLimit: number | null = null;
+  let slotLimits: SlotLimits = options.slotLimits ?? new Map();
   const slots = () =>
     Math.max(
       1,
@@ -427,6 +430,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       if (limit === slotLimit) return;
       slotLimit = limit;
       announce();
+    },
+    limitEngines(limits) {
+      slotLimits = new Map([...(options.slotLimits ?? []), ...limits]);
+      if (catalogue.compose()) announce();
     },
     drain: (timeoutMs = AGENT_LIMITS.drainMs) => leave({ type: "drained" }, timeoutMs),
     stop: () => leave({ type: "stopped" }, 0),

@@ -204,6 +204,11 @@ describe("engines", () => {
     const { agent } = await nodeWith([portOf(server)], { slotLimits: new Map([["ollama", 3]]) });
     expect(agent.offers).toMatchObject([{ model: "qwen3:8b", slots: 3 }]);
     expect(agent.engines).toMatchObject([{ notes: [] }]);
+    // What is set while it runs counts more, and is taken back without it.
+    agent.limitEngines(new Map([["ollama", 2]]));
+    expect(agent.offers).toMatchObject([{ slots: 2 }]);
+    agent.limitEngines(new Map());
+    expect(agent.offers).toMatchObject([{ slots: 3 }]);
   });
 
   it("that do not tell their slots are said to be assumed", async () => {

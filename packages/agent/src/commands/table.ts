@@ -191,6 +191,14 @@ const LIMITS: CommandSpec = {
   options: [
     { name: "slots", value: "n", meaning: "answers at once", read: readLimit(1, 256) },
     {
+      name: "engine-slots",
+      value: "engine=n",
+      meaning: "answers at once with one model of an engine, such as ollama=2,http://127.0.0.1:8080=4",
+      many: true,
+      read: (text, before) =>
+        text === "off" ? text : readSlotLimits(text, before === "off" ? undefined : before),
+    },
+    {
       name: "temperature",
       value: "celsius",
       meaning: "pause while a GPU is hotter than this",

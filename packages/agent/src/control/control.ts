@@ -71,6 +71,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     const { serving, slots, reasons } = guest.state();
     agent?.setServing(serving, reasons[0]?.code);
     agent?.limitSlots(slots);
+    agent?.limitEngines(new Map(Object.entries(guest.settings().limits.engine_slots ?? {})));
   }
 
   /** Once a change: what has paused it, or that nothing does. */

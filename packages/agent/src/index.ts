@@ -32,6 +32,7 @@ export { type HubAddress, parseHubAddress } from "./hub-address.ts";
 export { createHubRecords, type HubRecord, type HubRecords } from "./hub-records.ts";
 export { loadIdentity } from "./identity.ts";
 export { createMemoryFiles } from "./memory-files.ts";
+export { download } from "./models/download.ts";
 export { type LocalModel, listModels, modelNamed } from "./models/library.ts";
 export { ModelProblem } from "./models/problem.ts";
 export { createNodeHost, type NodeHostOptions } from "./node-host.ts";

@@ -84,6 +84,8 @@ export const MODEL_LIMITS = {
   silenceMs: 30_000,
   /** Tries in a row that bring nothing. */
   tries: 6,
+  /** Of a server that was not reached once. */
+  firstTries: 2,
   firstWaitMs: 1_000,
   longestWaitMs: 30_000,
   /** Room that is left on the disk for others. */

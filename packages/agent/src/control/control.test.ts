@@ -121,6 +121,9 @@ describe("the endpoint of a running agent", () => {
       schedule: { on: true, windows: [{ days: "mon-fri", from: "22:00", to: "07:00" }] },
     });
     expect(await askAgent(host, "/limits", { slots: null })).toMatchObject({ status: { slots: 4 } });
+    expect(await askAgent(host, "/limits", { engine_slots: { scripted: 1 } })).toMatchObject({
+      status: { slots: 1, offers: [{ slots: 1 }] },
+    });
     expect(agent.running).toBe(0);
   });
 

@@ -165,8 +165,9 @@ function createSilence(host: EngineHost, onSilent: () => void) {
     /** What is said of it once it is over. */
     over: null as string | null,
     heard() {
-      spoke = true;
       silentLooks = 0;
+      if (!spoke) self.rest();
+      spoke = true;
       callOff ??= look();
     },
     rest() {
@@ -175,10 +176,9 @@ function createSilence(host: EngineHost, onSilent: () => void) {
     },
   };
   function look(): () => void {
-    const limitMs = spoke ? ENGINE_LIMITS.stallMs : ENGINE_LIMITS.firstTokenMs;
-    return host.after(limitMs / LOOKS, () => {
+    return host.after(spoke ? ENGINE_LIMITS.stallMs / LOOKS : ENGINE_LIMITS.firstTokenMs, () => {
       callOff = null;
-      if (++silentLooks <= LOOKS) {
+      if (spoke && ++silentLooks <= LOOKS) {
         callOff = look();
         return;
       }

@@ -54,10 +54,13 @@ type Part = z.infer<typeof partSchema>;
 /** Something that the next try may mend. */
 class Interrupted extends Error {
   readonly waitMs: number | null;
+  /** No connection came about. */
+  readonly isAway: boolean;
 
-  constructor(message: string, waitMs: number | null = null) {
+  constructor(message: string, waitMs: number | null = null, isAway = false) {
     super(message);
     this.waitMs = waitMs;
+    this.isAway = isAway;
   }
 }
 
@@ -78,13 +81,14 @@ export async function download(options: DownloadOptions): Promise<Downloaded> {
       const size = await loader.size();
       failures = size > most ? 1 : failures + 1;
       most = Math.max(most, size);
-      if (failures >= MODEL_LIMITS.tries)
-        throw new ModelProblem(
-          `${error.message}. What has come is kept: the same command goes on from there`,
-          {
-            cause: error,
-          },
-        );
+      // A server that was never reached is more likely misspelt, or this machine offline.
+      const isAway = most === 0 && error.isAway;
+      if (failures >= (isAway ? MODEL_LIMITS.firstTries : MODEL_LIMITS.tries)) {
+        const next = isAway
+          ? ": is there a connection?"
+          : ". What has come is kept: the same command goes on from there";
+        throw new ModelProblem(error.message + next, { cause: error });
+      }
       const waitMs =
         error.waitMs ?? Math.min(MODEL_LIMITS.firstWaitMs * 2 ** (failures - 1), MODEL_LIMITS.longestWaitMs);
       options.onRetry?.(error.message, waitMs);
@@ -169,7 +173,7 @@ function createLoader(options: DownloadOptions) {
       ...(token === undefined ? {} : { token }),
     }).catch((error: unknown) => {
       if (error instanceof ModelProblem) throw error;
-      throw new Interrupted(`${server} can't be reached`);
+      throw new Interrupted(`${server} can't be reached`, null, true);
     });
     const { response } = fetched;
     if (response.status === 200 || response.status === 206 || response.status === 416) return fetched;

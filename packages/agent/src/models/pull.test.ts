@@ -240,6 +240,9 @@ describe("what is wrong is told with its cure:", () => {
   it("a server that is away", async () => {
     const host = hostOf({ env: { HF_ENDPOINT: "http://127.0.0.1:1" } });
     await expect(pull(undefined, {}, host)).rejects.toThrow("can't be reached");
+    await expect(pull("http://127.0.0.1:1/a.gguf")).rejects.toThrow(
+      "can't be reached: is there a connection?",
+    );
   });
 
   it("a disk without room, before anything is loaded", async () => {

@@ -151,6 +151,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     host,
     listed: (engine, model) =>
       catalogue.engines.find((one) => one.engine === engine)?.models.find(({ name }) => name === model),
+    mayProbe: () => serving,
     onChange(change) {
       onEvent(told(change));
       if (catalogue.compose() && !ending) announce();

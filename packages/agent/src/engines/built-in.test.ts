@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { copyFile, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -244,6 +244,19 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
     await writeFile(path, broken(await readFile(modelPath)));
     const engine = createBuiltInEngine({ host, modelPath: path });
     await expect(engine.models()).rejects.toThrow(words);
+    await engine.close?.();
+  });
+
+  it("loads nothing for a look at it once it was put aside for its owner", async () => {
+    const path = join(directory, "aside.gguf");
+    await copyFile(modelPath, path);
+    const engine = createBuiltInEngine({ host, modelPath: path });
+    const [model] = await engine.models();
+    await engine.unload?.();
+    await writeFile(path, "what can't be loaded");
+    expect(await engine.models()).toEqual([model]);
+    const attempt = { ...completion({}), model: "aside" };
+    await expect(engine.run(attempt, collect(), never())).rejects.toThrow("no model file");
     await engine.close?.();
   });
 

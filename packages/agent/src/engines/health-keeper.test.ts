@@ -130,6 +130,18 @@ it("attempts of before the withdrawal change nothing by how they end", async () 
   expect(changes).toHaveLength(1);
 });
 
+it("no model is probed while the machine is its owner's, for that would load it", async () => {
+  let serving = false;
+  const { host, engine, asked } = keeperOf(async () => done);
+  const keeper = createHealthKeeper({ host, listed: () => model, mayProbe: () => serving, onChange() {} });
+  keeper.report(engine, "m", hard);
+  await host.go(600_000);
+  expect(asked).toHaveLength(0);
+  serving = true;
+  await host.go(HEALTH_LIMITS.heldMs);
+  expect(keeper.isOffered(engine, "m")).toBe(true);
+});
+
 it("leaves no timer behind when it is closed or lets go of an engine", async () => {
   const { host, keeper, engine } = keeperOf(async () => done);
   keeper.report(engine, "m", hard);

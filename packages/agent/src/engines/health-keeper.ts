@@ -35,6 +35,8 @@ export interface HealthKeeperOptions {
   host: Pick<Host, "after" | "nowMs">;
   /** The model as its engine lists it now; undefined while it does not. */
   listed(engine: Engine, model: string): DiscoveredModel | undefined;
+  /** False while the machine is its owner's: a probe would load the model. Always, unless given. */
+  mayProbe?(): boolean;
   onChange(change: HealthChange): void;
 }
 
@@ -44,7 +46,7 @@ interface Kept {
   probe: AbortController | null;
 }
 
-export function createHealthKeeper({ host, listed, onChange }: HealthKeeperOptions): HealthKeeper {
+export function createHealthKeeper({ host, listed, mayProbe, onChange }: HealthKeeperOptions): HealthKeeper {
   const kept = new Map<Engine, Map<string, Kept>>();
   let closed = false;
 
@@ -74,7 +76,12 @@ export function createHealthKeeper({ host, listed, onChange }: HealthKeeperOptio
   }
 
   function due(engine: Engine, model: string): void {
-    const { health } = of(engine, model);
+    const one = of(engine, model);
+    const { health } = one;
+    if (mayProbe && !mayProbe()) {
+      one.callOff = host.after(HEALTH_LIMITS.heldMs, () => due(engine, model));
+      return;
+    }
     // The clock may run a little behind the timer.
     const atMs = health.state === "withdrawn" ? Math.max(host.nowMs(), health.untilMs) : host.nowMs();
     apply(engine, model, { type: "due", atMs });

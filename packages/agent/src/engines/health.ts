@@ -29,6 +29,8 @@ export const HEALTH_LIMITS = {
   longestMs: 600_000,
   /** Having served this long, it is as if it had never been withdrawn. */
   stableMs: 600_000,
+  /** Between two looks whether a probe may be made now. */
+  heldMs: 20_000,
   /** How long a probe may take: an engine may have to load the model for it. */
   probeMs: 120_000,
 } as const;

@@ -11,6 +11,7 @@ import { z } from "zod";
 import { parseJson } from "../body.ts";
 import { delay, type FileWriter, type Host } from "../host.ts";
 import { MODEL_LIMITS } from "../limits.ts";
+import { type Connection, createConnection } from "./connection.ts";
 import { ModelProblem } from "./problem.ts";
 import type { RemoteFile } from "./repository.ts";
 import { type Fetched, follow, refusalOf } from "./requests.ts";
@@ -292,32 +293,4 @@ async function* pieces(body: AsyncIterable<Uint8Array>, server: string): AsyncGe
   } catch (cause) {
     throw Object.assign(new Interrupted(`${server} broke off the download`), { cause });
   }
-}
-
-type Connection = ReturnType<typeof createConnection>;
-
-/** A signal that is aborted by silence, or with `parent`. */
-function createConnection(host: Pick<Host, "after">, parent?: AbortSignal) {
-  const controller = new AbortController();
-  const onParent = () => controller.abort(parent?.reason);
-  if (parent?.aborted) onParent();
-  parent?.addEventListener("abort", onParent, { once: true });
-  let spoke = false;
-  const look = (): (() => void) =>
-    host.after(MODEL_LIMITS.silenceMs, () => {
-      if (!spoke) return controller.abort(new Error("the server fell silent"));
-      spoke = false;
-      callOff = look();
-    });
-  let callOff = look();
-  return {
-    signal: controller.signal,
-    heard() {
-      spoke = true;
-    },
-    close() {
-      callOff();
-      parent?.removeEventListener("abort", onParent);
-    },
-  };
 }

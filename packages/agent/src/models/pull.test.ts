@@ -8,7 +8,7 @@ import type { Host } from "../host.ts";
 import { MODEL_LIMITS } from "../limits.ts";
 import { createNodeHost } from "../node-host.ts";
 import { createModelHost, type ModelHostServer } from "../testing/model-host.ts";
-import { listModels, listParts, modelNamed, modelsDirectory, removeModel } from "./library.ts";
+import { listModels, listParts, modelNamed, modelsDirectory, pulledFiles, removeModel } from "./library.ts";
 import { type PullEvent, type PullOptions, pullModel } from "./pull.ts";
 
 const REPO = "someone/Story-GGUF";
@@ -324,6 +324,11 @@ describe("the folder of models", () => {
       ["Story-Q4_K_M", false],
       ["own-Q8_0", true],
     ]);
+    await writeFile(join(directory, "half.gguf.part"), "GGUF");
+    expect((await pulledFiles(host)).toSorted()).toEqual(
+      ["Story-Q4_K_M.gguf", "Story-Q4_K_M.json", "half.gguf.part"].map((name) => join(directory, name)),
+    );
+    await rm(join(directory, "half.gguf.part"));
     await expect(modelNamed(host, "other")).rejects.toThrow("There are Story-Q4_K_M, own-Q8_0");
     await removeModel(host, await modelNamed(host, "Story-Q4_K_M.gguf"));
     expect((await readdir(directory)).toSorted()).toEqual(["notes.txt", "own-Q8_0.gguf"]);

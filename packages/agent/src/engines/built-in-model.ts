@@ -9,8 +9,9 @@ import type {
   LlamaModel,
 } from "node-llama-cpp";
 import type { Host } from "../host.ts";
+import { loadingWords } from "./built-in-words.ts";
 import { digestOfFile } from "./digests.ts";
-import type { DiscoveredModel } from "./engine.ts";
+import type { Compute, DiscoveredModel } from "./engine.ts";
 
 type Library = typeof import("node-llama-cpp");
 
@@ -94,6 +95,7 @@ export async function loadBuiltInModel(options: BuiltInOptions): Promise<BuiltIn
       ),
       slots,
       ...measuresOf(library, model.fileInfo),
+      compute: await computeOf(llama, model),
     };
     let embedding: Promise<LlamaEmbeddingContext> | undefined;
     return {
@@ -114,9 +116,22 @@ export async function loadBuiltInModel(options: BuiltInOptions): Promise<BuiltIn
       dispose: () => llama.dispose(),
     };
   } catch (error) {
+    const words = loadingWords(error, { path: modelPath, bytes: fileFacts.sizeBytes, slots });
     await llama.dispose();
-    throw error;
+    throw words === null ? error : new Error(words, { cause: error });
   }
+}
+
+/** What the library chose by itself, and what that takes. */
+async function computeOf(llama: Llama, model: LlamaModel): Promise<Compute> {
+  const { gpuVram, cpuRam } = await llama.getLlamaMemoryUsage();
+  return {
+    device: llama.gpu || "cpu",
+    gpuLayers: model.gpuLayers,
+    layers: model.fileInsights.totalLayers,
+    gpuMemoryBytes: gpuVram,
+    memoryBytes: cpuRam,
+  };
 }
 
 /** The model's own template; ChatML where it has none, as other engines do. */

@@ -10,6 +10,7 @@ import { type DiscoveredModel, type Engine, failed } from "./engine.ts";
 export function createBuiltInEngine(options: BuiltInOptions): Engine {
   let loading: Promise<BuiltInModel> | null = null;
   let model: BuiltInModel | null = null;
+  let known: DiscoveredModel | null = null;
   let closed = false;
 
   async function open(): Promise<BuiltInModel> {
@@ -28,7 +29,9 @@ export function createBuiltInEngine(options: BuiltInOptions): Engine {
       if (closed) return [];
       const facts = await options.host.files.facts(options.modelPath);
       if (!facts) throw new Error(`${options.modelPath} is not there`);
-      return [(await open()).facts];
+      // What was put aside stays aside until it is asked for; a look at it loads nothing.
+      if (!known || loading) known = (await open()).facts;
+      return [known];
     },
     async run(attempt, sink, signal) {
       if (closed) return failed("engine_error", "the built-in engine is not loaded");

@@ -3,7 +3,12 @@ import {
   AGENT_VERSION,
   createBuiltInEngine,
   createScriptedEngine,
+  type Engine,
   type Host,
+  inTurn,
+  listModels,
+  ModelProblem,
+  modelNamed,
   type Output,
   runUp,
   type UpOptions,
@@ -15,10 +20,18 @@ import { onStopSignals } from "../signals.ts";
 
 interface FullOptions extends UpOptions {
   modelPath?: string;
+  model: readonly string[];
 }
 
 export async function up(host: Host, options: FullOptions, out: Output): Promise<number> {
   const { scripted, modelPath } = options;
+  const builtIn = (paths: readonly string[]): Engine[] =>
+    inTurn(paths.map((path) => createBuiltInEngine({ host, modelPath: path })));
+  const named = await Promise.all(options.model.map((name) => modelNamed(host, name))).catch(
+    (error: unknown) => {
+      throw error instanceof ModelProblem ? new Failure(error.message) : error;
+    },
+  );
   const tracing = await traced();
   const line = createLines((text) => process.stdout.write(text));
   const status = await runUp(
@@ -28,8 +41,9 @@ export async function up(host: Host, options: FullOptions, out: Output): Promise
     {
       engines: [
         ...(scripted ? [createScriptedEngine(host)] : []),
-        ...(modelPath ? [createBuiltInEngine({ host, modelPath })] : []),
+        ...builtIn([...(modelPath ? [modelPath] : []), ...named.map(({ path }) => path)]),
       ],
+      fallback: async () => builtIn((await listModels(host)).map(({ path }) => path)),
       tracer: tracing?.tracer,
       onStopSignals,
     },

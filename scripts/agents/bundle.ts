@@ -1,0 +1,45 @@
+/** The agent's core as one script for the native host's engine. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { transform } from "@swc/core";
+import { rolldown } from "rolldown";
+
+/** Where the Go program embeds its script from. */
+const SCRIPT_DIRECTORY = new URL("../../slim/dist/", import.meta.url).pathname;
+
+/** Bundles an entry and writes it for the Go program to embed. Resolves with its length before compression. */
+export async function bundleScript(entry: string, name: string): Promise<number> {
+  const build = await rolldown({
+    input: entry,
+    platform: "neutral",
+    resolve: { mainFields: ["module", "main"], conditionNames: ["import", "default"] },
+    logLevel: "warn",
+  });
+  const { output } = await build.generate({ format: "esm", codeSplitting: false });
+  await build.close();
+  if (output.length !== 1) throw new Error(`${entry} did not become one script`);
+  const script = await lower(output[0].code);
+  mkdirSync(SCRIPT_DIRECTORY, { recursive: true });
+  writeFileSync(join(SCRIPT_DIRECTORY, `${name}.js.gz`), gzipSync(script, { level: 9 }));
+  return Buffer.byteLength(script);
+}
+
+/** What the engine does not know is said in what it knows, and all is made short. */
+async function lower(code: string): Promise<string> {
+  const { code: lowered } = await transform(code, {
+    isModule: true,
+    swcrc: false,
+    configFile: false,
+    env: {
+      targets: { chrome: "100" },
+      include: ["transform-async-generator-functions"],
+    },
+    minify: true,
+    jsc: {
+      minify: { compress: { passes: 2 }, mangle: true, module: true },
+      parser: { syntax: "ecmascript" },
+    },
+  });
+  return `(function(){${lowered.replace(/\bexport\s*\{[^}]*\};?\s*$/, "")}})();`;
+}

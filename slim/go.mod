@@ -15,3 +15,9 @@ require (
 	github.com/google/pprof v0.0.0-20230207041349-798e818bf904 // indirect
 	golang.org/x/text v0.3.8 // indirect
 )
+
+replace (
+	github.com/go-sourcemap/sourcemap => ./less/sourcemap
+	github.com/google/pprof => ./less/pprof
+	golang.org/x/text => ./less/text
+)

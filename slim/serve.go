@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"sync/atomic"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/dop251/goja"
@@ -24,16 +27,33 @@ const (
 
 var errTaken = errors.New("served by another program")
 
-// serve answers HTTP at a unix socket or named pipe:
+// local answers HTTP for programs of the same user, one request a connection. A server of the standard library's would
+// weigh 0.2 MB more, for what nobody asks of this one.
+type local struct {
+	loop        *loop
+	bodyMax     int64
+	connections int
+	requestTime time.Duration
+	onRequest   goja.Callable
+
+	mu   sync.Mutex
+	open map[net.Conn]bool
+}
+
+// serve answers at a unix socket or named pipe:
 // (endpoint, {bodyBytes, connections, requestMs}, onRequest(method, path, body, reply)) → Promise<{close(): Promise}>.
 // It resolves with null where a living program answers there.
 func (l *loop) serve(call goja.FunctionCall) goja.Value {
 	endpoint := call.Argument(0).String()
 	limits := call.Argument(1).ToObject(l.vm)
-	bodyMax := limits.Get("bodyBytes").ToInteger()
-	connections := limits.Get("connections").ToInteger()
-	requestTime := time.Duration(limits.Get("requestMs").ToFloat() * float64(time.Millisecond))
-	onRequest := l.function(call.Argument(2))
+	server := &local{
+		loop:        l,
+		bodyMax:     limits.Get("bodyBytes").ToInteger(),
+		connections: int(limits.Get("connections").ToInteger()),
+		requestTime: time.Duration(limits.Get("requestMs").ToFloat() * float64(time.Millisecond)),
+		onRequest:   l.function(call.Argument(2)),
+		open:        map[net.Conn]bool{},
+	}
 	return l.promise(func() (func() any, error) {
 		listener, err := listenLocal(endpoint)
 		if errors.Is(err, errTaken) {
@@ -42,20 +62,13 @@ func (l *loop) serve(call goja.FunctionCall) goja.Value {
 		if err != nil {
 			return nil, err
 		}
-		server := &http.Server{
-			Handler: http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
-				l.handle(writer, request, bodyMax, onRequest)
-			}),
-			ReadTimeout: requestTime,
-		}
-		go server.Serve(&boundedListener{Listener: listener, most: connections})
+		go server.accept(listener)
 		return func() any {
 			serving := l.vm.NewObject()
 			_ = serving.Set("close", func(goja.FunctionCall) goja.Value {
 				return l.promise(func() (func() any, error) {
-					forget := time.AfterFunc(serveEnd, func() { server.Close() })
-					defer forget.Stop()
-					_ = server.Shutdown(newTimeout(2 * serveEnd))
+					listener.Close()
+					server.end()
 					return nil, nil
 				})
 			})
@@ -64,83 +77,122 @@ func (l *loop) serve(call goja.FunctionCall) goja.Value {
 	})
 }
 
-// boundedListener takes so many connections at once, and closes those above.
-type boundedListener struct {
-	net.Listener
-	most int64
-	open atomic.Int64
-}
-
-type countedConn struct {
-	net.Conn
-	closed atomic.Bool
-	open   *atomic.Int64
-}
-
-func (b *boundedListener) Accept() (net.Conn, error) {
+func (s *local) accept(listener net.Listener) {
 	for {
-		conn, err := b.Listener.Accept()
+		conn, err := listener.Accept()
 		if err != nil {
-			return nil, err
+			return
 		}
-		if b.open.Add(1) > b.most {
-			b.open.Add(-1)
+		s.mu.Lock()
+		room := len(s.open) < s.connections
+		if room {
+			s.open[conn] = true
+		}
+		s.mu.Unlock()
+		if !room {
 			conn.Close()
 			continue
 		}
-		return &countedConn{Conn: conn, open: &b.open}, nil
+		go func() {
+			s.answer(conn)
+			conn.Close()
+			s.mu.Lock()
+			delete(s.open, conn)
+			s.mu.Unlock()
+		}()
 	}
 }
 
-func (c *countedConn) Close() error {
-	if c.closed.CompareAndSwap(false, true) {
-		c.open.Add(-1)
+// end waits a little for answers that are being written, then cuts what is left.
+func (s *local) end() {
+	for late := time.Now().Add(serveEnd); time.Now().Before(late); time.Sleep(lockRetry) {
+		s.mu.Lock()
+		left := len(s.open)
+		s.mu.Unlock()
+		if left == 0 {
+			return
+		}
 	}
-	return c.Conn.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.open {
+		conn.Close()
+	}
 }
 
-// handle reads a request whole and lets the script answer: reply has whole(status, body), begin(status), line(text), end().
-func (l *loop) handle(writer http.ResponseWriter, request *http.Request, bodyMax int64, onRequest goja.Callable) {
-	body, err := io.ReadAll(http.MaxBytesReader(writer, request.Body, bodyMax))
+func (s *local) answer(conn net.Conn) {
+	_ = conn.SetReadDeadline(time.Now().Add(s.requestTime))
+	reader := bufio.NewReader(io.LimitReader(conn, s.bodyMax+http.DefaultMaxHeaderBytes))
+	request, err := http.ReadRequest(reader)
 	if err != nil {
-		writer.Header().Set("content-type", "application/json")
-		writer.WriteHeader(http.StatusRequestEntityTooLarge)
-		_, _ = io.WriteString(writer, `{"message":"the body is too large"}`)
 		return
 	}
+	body, err := io.ReadAll(io.LimitReader(request.Body, s.bodyMax+1))
+	if err != nil {
+		return
+	}
+	if int64(len(body)) > s.bodyMax {
+		whole(conn, http.StatusRequestEntityTooLarge,
+			fmt.Sprintf(`{"message":"the body is larger than %d bytes"}`, s.bodyMax))
+		return
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	gone := make(chan struct{})
+	go func() { // nothing more is to come but the end
+		_, _ = reader.ReadByte()
+		close(gone)
+	}()
+	s.handle(conn, request, string(body), gone)
+}
+
+func head(conn net.Conn, status int, kind, more string) {
+	fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\ncontent-type: %s\r\n%sconnection: close\r\n\r\n",
+		status, http.StatusText(status), kind, more)
+}
+
+func whole(conn net.Conn, status int, text string) {
+	head(conn, status, "application/json", fmt.Sprintf("content-length: %d\r\n", len(text)))
+	_, _ = io.WriteString(conn, text)
+}
+
+// handle lets the script answer: reply has whole(status, body), begin(status), line(text), end(), onGone(callback).
+func (s *local) handle(conn net.Conn, request *http.Request, body string, gone <-chan struct{}) {
+	l := s.loop
 	done := make(chan struct{})
+	ended := false // on the loop
+	end := func() {
+		if !ended {
+			ended = true
+			close(done)
+		}
+	}
 	l.post(func() {
 		vm := l.vm
-		ended := false
-		end := func() {
-			if !ended {
-				ended = true
-				close(done)
-			}
-		}
 		reply := vm.NewObject()
+		// Writing waits for the one who reads: beside the loop, in order.
+		write := func(work func() error) goja.Value {
+			return l.promise(func() (func() any, error) { return nil, work() })
+		}
 		_ = reply.Set("whole", func(call goja.FunctionCall) goja.Value {
-			if !ended {
-				writer.Header().Set("content-type", "application/json")
-				writer.WriteHeader(int(call.Argument(0).ToInteger()))
-				_, _ = io.WriteString(writer, call.Argument(1).String())
-				end()
-			}
-			return goja.Undefined()
+			status, text := int(call.Argument(0).ToInteger()), call.Argument(1).String()
+			return write(func() error {
+				whole(conn, status, text)
+				l.post(end)
+				return nil
+			})
 		})
 		_ = reply.Set("begin", func(call goja.FunctionCall) goja.Value {
-			writer.Header().Set("content-type", "application/jsonl")
-			writer.WriteHeader(int(call.Argument(0).ToInteger()))
-			_ = http.NewResponseController(writer).Flush()
-			return goja.Undefined()
+			status := int(call.Argument(0).ToInteger())
+			return write(func() error {
+				head(conn, status, "application/jsonl", "")
+				return nil
+			})
 		})
 		_ = reply.Set("line", func(call goja.FunctionCall) goja.Value {
-			text := call.Argument(0).String() + "\n"
-			return l.promise(func() (func() any, error) {
-				if _, err := io.WriteString(writer, text); err != nil {
-					return nil, err
-				}
-				return nil, http.NewResponseController(writer).Flush()
+			text := call.Argument(0).String()
+			return write(func() error {
+				_, err := io.Copy(conn, strings.NewReader(text+"\n"))
+				return err
 			})
 		})
 		_ = reply.Set("end", func(goja.FunctionCall) goja.Value {
@@ -151,14 +203,14 @@ func (l *loop) handle(writer http.ResponseWriter, request *http.Request, bodyMax
 			callback := l.function(call.Argument(0))
 			go func() {
 				select {
-				case <-request.Context().Done():
+				case <-gone:
 					l.post(func() { l.call(callback) })
 				case <-done:
 				}
 			}()
 			return goja.Undefined()
 		})
-		l.call(onRequest, vm.ToValue(request.Method), vm.ToValue(request.URL.RequestURI()), vm.ToValue(string(body)), reply)
+		l.call(s.onRequest, vm.ToValue(request.Method), vm.ToValue(request.URL.RequestURI()), vm.ToValue(body), reply)
 	})
 	<-done
 }

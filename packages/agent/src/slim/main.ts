@@ -1,5 +1,6 @@
 /** The slim executable's program: the agent, without an engine of its own, on the small native host. */
 
+import "./install.ts";
 import { type AgentEvent, startAgent } from "../agent.ts";
 import { parseHubAddress } from "../hub-address.ts";
 import { createHubRecords } from "../hub-records.ts";

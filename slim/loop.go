@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dop251/goja"
@@ -16,6 +17,7 @@ type loop struct {
 	mu     sync.Mutex
 	posted []func()
 	wake   chan struct{}
+	turns  atomic.Uint64
 
 	// Only on the loop's goroutine:
 	soon      []func()
@@ -66,6 +68,7 @@ func (l *loop) run() {
 			<-l.wake
 			continue
 		}
+		l.turns.Add(1)
 		for i, one := range work {
 			one()
 			work[i] = nil

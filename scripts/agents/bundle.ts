@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { transform } from "@swc/core";
-import { rolldown } from "rolldown";
+import { type Plugin, rolldown } from "rolldown";
 
 /** Where the Go program embeds its script from. */
 const SCRIPT_DIRECTORY = new URL("../../slim/dist/", import.meta.url).pathname;
@@ -15,6 +15,7 @@ export async function bundleScript(entry: string, name: string): Promise<number>
     platform: "neutral",
     resolve: { mainFields: ["module", "main"], conditionNames: ["import", "default"] },
     logLevel: "warn",
+    plugins: [withPureConstants],
   });
   const { output } = await build.generate({ format: "esm", codeSplitting: false });
   await build.close();
@@ -24,6 +25,31 @@ export async function bundleScript(entry: string, name: string): Promise<number>
   writeFileSync(join(SCRIPT_DIRECTORY, `${name}.js.gz`), gzipSync(script, { level: 9 }));
   return Buffer.byteLength(script);
 }
+
+/** Protocol and core make their schemas as they load; a schema that nobody asks for costs memory all the same. */
+const PURE = /packages\/(protocol|agent)\/src\/.+\.ts$/;
+
+const LAZY = new URL("../../packages/agent/src/slim/lazy.ts", import.meta.url).pathname;
+
+/** Calls that make a module's constants have no other effect: where nobody uses the constant, the call goes, too. */
+const withPureConstants: Plugin = {
+  name: "pure-constants",
+  transform(code, id) {
+    if (!PURE.test(id) || id === LAZY) return null;
+    const calls = this.parse(code, { lang: "ts" }).body.flatMap((statement) => {
+      const declared = statement.type === "ExportNamedDeclaration" ? statement.declaration : statement;
+      if (declared?.type !== "VariableDeclaration" || declared.kind !== "const") return [];
+      return declared.declarations.flatMap(({ init }) => (init?.type === "CallExpression" ? [init] : []));
+    });
+    let pure = code;
+    for (const { start, end } of calls.reverse()) {
+      const call = pure.slice(start, end);
+      const made = /^(z|\w+Schema)\./.test(call) ? `lazily(() => ${call})` : `(() => ${call})()`;
+      pure = `${pure.slice(0, start)}/*#__PURE__*/ ${made}${pure.slice(end)}`;
+    }
+    return { code: `${pure}\nimport { lazily } from ${JSON.stringify(LAZY)};\n` };
+  },
+};
 
 /** What the engine does not know is said in what it knows, and all is made short. */
 async function lower(code: string): Promise<string> {

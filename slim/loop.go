@@ -23,6 +23,7 @@ type loop struct {
 	soon      []func()
 	unhandled map[*goja.Promise]goja.Value
 	onFault   func(text string)
+	onExit    []goja.Callable
 }
 
 func newLoop(vm *goja.Runtime) *loop {

@@ -25,7 +25,6 @@ const (
 	collectPercentStart = 20
 )
 
-
 func main() {
 	debug.SetGCPercent(collectPercentStart)
 	program, err := loadProgram()
@@ -116,9 +115,16 @@ func native(l *loop) *goja.Object {
 			return goja.Undefined()
 		},
 		"exit": func(call goja.FunctionCall) goja.Value {
+			for _, callback := range l.onExit {
+				l.call(callback)
+			}
 			restoreTerminal()
 			os.Exit(int(call.Argument(0).ToInteger()))
 			return nil
+		},
+		"onExit": func(call goja.FunctionCall) goja.Value {
+			l.onExit = append(l.onExit, l.function(call.Argument(0)))
+			return goja.Undefined()
 		},
 		"onStop": func(call goja.FunctionCall) goja.Value {
 			callback := l.function(call.Argument(0))
@@ -150,6 +156,7 @@ func native(l *loop) *goja.Object {
 		"serve":           l.serve,
 		"terminal":        l.terminal,
 		"processId":       os.Getpid(),
+		"version":         strings.TrimPrefix(runtime.Version(), "go"),
 		"encodeUtf8":      l.encodeUtf8,
 		"encodeUtf8Into":  l.encodeUtf8Into,
 		"utf8Decoder":     l.utf8Decoder,

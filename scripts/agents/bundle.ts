@@ -47,9 +47,34 @@ const withPureConstants: Plugin = {
       const made = /^(z|\w+Schema)\./.test(call) ? `lazily(() => ${call})` : `(() => ${call})()`;
       pure = `${pure.slice(0, start)}/*#__PURE__*/ ${made}${pure.slice(end)}`;
     }
+    pure = pure.replace(/^.*\\p\{.*$/gm, withoutProperties);
     return { code: `${pure}\nimport { lazily } from ${JSON.stringify(LAZY)};\n` };
   },
 };
+
+/** A line whose regular expressions say \\p{…}, which the engine takes for a mere p, with the characters that are meant. */
+const withoutProperties = (line: string): string =>
+  line.replace(/\\p\{(\w+)\}/g, (_all, name: string, at: number) => {
+    const inClass = line.lastIndexOf("[", at) > line.lastIndexOf("]", at);
+    return inClass ? rangesOf(name) : `[${rangesOf(name)}]`;
+  });
+
+/** The characters of a Unicode property as the inside of a class. */
+function rangesOf(property: string): string {
+  const pattern = new RegExp(`\\p{${property}}`, "u");
+  const has = (code: number): boolean =>
+    code <= 0x10ffff && (code < 0xd800 || code > 0xdfff) && pattern.test(String.fromCodePoint(code));
+  const escaped = (code: number) => `\\u{${code.toString(16)}}`;
+  let ranges = "";
+  for (let first = 0; first <= 0x10ffff; first++) {
+    if (!has(first)) continue;
+    let last = first;
+    while (has(last + 1)) last++;
+    ranges += last === first ? escaped(first) : `${escaped(first)}-${escaped(last)}`;
+    first = last;
+  }
+  return ranges;
+}
 
 /** What the engine does not know is said in what it knows, and all is made short. */
 async function lower(code: string): Promise<string> {

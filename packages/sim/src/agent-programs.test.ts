@@ -1,5 +1,5 @@
 /** The provider's programs, each in its own process, against a real hub: what holds for the one holds for the other. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -164,8 +164,11 @@ for (const { name, isThere, endOnly, build } of programs)
       await first.ended;
       const second = await joinNode("key", quick);
       expect(second.nodeId).toBe(first.nodeId);
-      const third = await joinNode("key", quick);
-      expect(third.nodeId).toBe(first.nodeId);
-      expect((await second.ended).code).toBe(1); // replaced: only one may run
+      await expect(joinNode("key", quick)).rejects.toThrow("ended with 1"); // one agent a directory
+      mkdirSync(join(directory, "copied"));
+      copyFileSync(join(directory, "key", "node-key.json"), join(directory, "copied", "node-key.json"));
+      const copied = await joinNode("copied", quick);
+      expect(copied.nodeId).toBe(first.nodeId);
+      expect((await second.ended).code).toBe(1); // replaced
     });
   });

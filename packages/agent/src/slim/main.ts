@@ -1,63 +1,70 @@
 /** The slim executable's program: the agent, without an engine of its own, on the small native host. */
 
 import "./install.ts";
-import { type AgentEvent, startAgent } from "../agent.ts";
-import { parseHubAddress } from "../hub-address.ts";
-import { createHubRecords } from "../hub-records.ts";
+import { EXIT, type Output } from "../commands/command.ts";
+import { parseLine } from "../commands/parse.ts";
+import { agentRuns } from "../commands/run.ts";
+import { agentCommands } from "../commands/table.ts";
+import { runUp, type UpOptions } from "../commands/up.ts";
+import { createScriptedEngine } from "../engines/scripted.ts";
+import type { Host } from "../host.ts";
 import { AGENT_VERSION } from "../version.ts";
-import { parseArguments } from "./arguments.ts";
 import { native } from "./install.ts";
 import { createSlimHost } from "./slim-host.ts";
 
-const say = (text: string) => native.print(1, `${text}\n`);
+/** A terminal passes one Ctrl-C on to several programs: what comes so soon after the first is the same press. */
+const SAME_PRESS_MS = 500;
 
-async function up(args: readonly string[]): Promise<number> {
-  const options = parseArguments(args);
-  const host = createSlimHost(native, {
-    log: { info() {}, warn: (_fields, message) => native.print(2, `warning: ${message}\n`) },
-    ...(options.configDir ? { configDir: options.configDir, stateDir: options.configDir } : {}),
+const out: Output = {
+  line: (text) => native.print(1, `${text}\n`),
+  error: (text) => native.print(2, `${text}\n`),
+};
+
+function onStopSignals(first: () => void, again: () => void): void {
+  let firstAtMs: number | null = null;
+  native.onStop(() => {
+    const nowMs = native.nowMs();
+    if (firstAtMs === null) {
+      firstAtMs = nowMs;
+      first();
+    } else if (nowMs - firstAtMs >= SAME_PRESS_MS) again();
   });
-  const hubUrl = options.hub ?? native.env.GFE_HUB ?? "http://127.0.0.1:8080";
-  const token =
-    options.token ??
-    native.env.GFE_AGENT_TOKEN ??
-    (await createHubRecords(host).get(parseHubAddress(hubUrl).origin)).agentToken;
-  if (!token) throw new Error("an agent token is needed: --token, or GFE_AGENT_TOKEN");
-  const stopping = new AbortController();
-  let stop = () => stopping.abort(new Error("stopped"));
-  native.onStop(() => stop());
-  const agent = await startAgent({
-    host,
-    hubUrl,
-    token,
-    detect: { urls: options.engine, ...(options.detect ? {} : { ports: [] }) },
-    ...(options.name ? { name: options.name } : {}),
-    signal: stopping.signal,
-    onEvent: (event: AgentEvent) => say(JSON.stringify(event)),
-  });
-  stop = () => {
-    stop = () => void agent.stop();
-    void agent.drain();
-  };
-  const end = await agent.done;
-  if (end.type === "fault") throw end.error;
-  return 0;
 }
 
-async function main([command, ...args]: readonly string[]): Promise<number> {
-  if (command === "--version" || command === "-V") {
-    say(AGENT_VERSION);
-    return 0;
+const up = (host: Host, options: UpOptions): Promise<number> =>
+  runUp(host, options, out, {
+    engines: options.scripted ? [createScriptedEngine(host)] : [],
+    onStopSignals,
+  });
+
+async function main(): Promise<number> {
+  const parsed = parseLine(agentCommands, native.args, native.env);
+  switch (parsed.type) {
+    case "version":
+      out.line(AGENT_VERSION);
+      return EXIT.fine;
+    case "help":
+      out.line(parsed.text);
+      return EXIT.fine;
+    case "wrong":
+      out.error(`gfe: ${parsed.message}`);
+      return EXIT.failed;
+    case "run": {
+      const { configDir } = parsed.options;
+      const host = createSlimHost(native, {
+        log: { info() {}, warn: (_fields, message) => out.error(`warning: ${message}`) },
+        ...(typeof configDir === "string" ? { configDir, stateDir: configDir } : {}),
+      });
+      if (parsed.command.name === "up") return up(host, parsed.options as unknown as UpOptions);
+      return agentRuns[parsed.command.name]!(host, parsed.options, out);
+    }
   }
-  if (command === "up") return up(args);
-  native.print(2, "usage: gfe-agent-slim up --hub URL --token TOKEN\n");
-  return 1;
 }
 
-main(native.args).then(
+main().then(
   (code) => native.exit(code),
   (error: unknown) => {
-    native.print(2, `gfe: ${error instanceof Error ? error.message : String(error)}\n`);
-    native.exit(1);
+    out.error(`gfe: ${error instanceof Error ? error.message : String(error)}`);
+    native.exit(EXIT.failed);
   },
 );

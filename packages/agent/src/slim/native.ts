@@ -45,8 +45,37 @@ export interface NativeUrl {
   hash: string;
 }
 
+export interface NativeReply {
+  whole(status: number, json: string): Promise<void>;
+  begin(status: number): Promise<void>;
+  /** Rejects when the asker has gone. */
+  line(text: string): Promise<void>;
+  end(): void;
+  onGone(callback: () => void): void;
+}
+
+export interface NativeTerminal {
+  /** Columns and rows. */
+  size(): [number, number];
+  /** What is typed, in raw mode; without a callback the terminal is as it was. */
+  onInput(callback: ((typed: string) => void) | undefined): void;
+  raw(on: boolean): void;
+  onResize(callback: () => void): void;
+  onJobControl(suspended: () => void, continued: () => void): void;
+  /** Stops the process group, as the shell's Ctrl-Z does. */
+  stop(): void;
+}
+
+export interface NativeFileWriter {
+  write(bytes: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
 export interface Native {
   readonly platform: string;
+  /** The Go version that it was built with. */
+  readonly version: string;
+  readonly processId: number;
   readonly hostName: string;
   readonly env: Readonly<Record<string, string>>;
   readonly args: readonly string[];
@@ -58,6 +87,8 @@ export interface Native {
   /** To standard output (1) or standard error (2). */
   print(stream: 1 | 2, text: string): void;
   exit(code: number): void;
+  /** Before the process ends by `exit`. */
+  onExit(callback: () => void): void;
   /** SIGINT and SIGTERM, or what the system has for them. */
   onStop(callback: () => void): void;
 
@@ -84,12 +115,25 @@ export interface Native {
   facts(path: string): Promise<{ sizeBytes: number; modifiedMs: number; mode: number | null } | null>;
   sha256File(path: string): Promise<string>;
   join(...parts: string[]): string;
+  append(path: string, mode: number): Promise<NativeFileWriter>;
+  rename(from: string, to: string): Promise<void>;
+  remove(path: string): Promise<void>;
+  list(directory: string): Promise<string[]>;
+  freeBytes(path: string): Promise<number>;
 
   run(
     command: string,
     args: readonly string[],
     timeoutMs: number,
   ): Promise<{ type: "ran"; exitCode: number; stdout: string } | { type: "absent" } | { type: "timeout" }>;
+
+  /** Null where a living program answers at the endpoint. */
+  serve(
+    endpoint: string,
+    limits: { bodyBytes: number; connections: number; requestMs: number },
+    onRequest: (method: string, path: string, body: string, reply: NativeReply) => void,
+  ): Promise<{ close(): Promise<void> } | null>;
+  terminal(): NativeTerminal | null;
 
   encodeUtf8(text: string): ArrayBuffer;
   /** Writes what fits in whole characters. */

@@ -2,6 +2,8 @@
 import { LINK_LIMITS } from "@gfe/protocol";
 import type { Files, Host, HttpRequest, HttpResponse, Log, Socket, SocketEvents } from "../host.ts";
 import type { Native } from "./native.ts";
+import { serveLocal } from "./slim-local.ts";
+import { createSlimTerminal } from "./slim-terminal.ts";
 
 export interface SlimHostOptions {
   configDir?: string;
@@ -20,6 +22,7 @@ export function createSlimHost(native: Native, options: SlimHostOptions = {}): H
     );
   return {
     platform: native.platform,
+    runtime: { name: "Go", version: native.version, least: "1.26" },
     hostName: native.hostName,
     env: native.env,
     directories: {
@@ -31,6 +34,9 @@ export function createSlimHost(native: Native, options: SlimHostOptions = {}): H
     http: (request) => exchange(native, request),
     dial: (url, dialOptions, events) => dial(native, url, dialOptions, events),
     run: (command, args, { timeoutMs }) => native.run(command, args, timeoutMs),
+    serve: (endpoint, handler, limits) => serveLocal(native, endpoint, handler, limits),
+    terminal: createSlimTerminal(native),
+    processId: native.processId,
     nowMs: () => native.nowMs(),
     after: (ms, callback) => native.after(ms, callback),
     soon: (callback) => native.soon(callback),
@@ -49,6 +55,11 @@ function filesOf(native: Native): Files {
     setMode: (path, mode) => native.setMode(path, mode),
     facts: (path) => native.facts(path),
     sha256: (path) => native.sha256File(path),
+    append: (path, { mode }) => native.append(path, mode),
+    rename: (from, to) => native.rename(from, to),
+    remove: (path) => native.remove(path),
+    list: (directory) => native.list(directory),
+    freeBytes: (path) => native.freeBytes(path),
     join: (...parts) => native.join(...parts),
   };
 }
@@ -66,7 +77,7 @@ async function exchange(native: Native, request: HttpRequest): Promise<HttpRespo
       ...request.headers,
     },
     body: request.body,
-    socketPath: undefined,
+    socketPath: request.socketPath,
   });
   signal?.addEventListener("abort", sent.cancel, { once: true });
   const letGo = () => signal?.removeEventListener("abort", sent.cancel);

@@ -6,6 +6,7 @@ import type { ConformanceCase } from "./conformance/case.ts";
 import { fileCases } from "./conformance/files.ts";
 import { httpCases } from "./conformance/http.ts";
 import { languageCases } from "./conformance/language.ts";
+import { localCases } from "./conformance/local.ts";
 import { machineCases } from "./conformance/machine.ts";
 import { socketCases } from "./conformance/sockets.ts";
 
@@ -15,6 +16,7 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...httpCases,
   ...socketCases,
   ...fileCases,
+  ...localCases,
   ...machineCases,
   ...languageCases,
 ];

@@ -77,4 +77,26 @@ export const fileCases: readonly ConformanceCase[] = [
       same((await rejection(files.sha256(`${path}.not`), "an absent file")).code, "ENOENT", "code");
     },
   },
+  {
+    name: "files: a file grows by what is appended, is renamed, listed and removed, with all below a folder",
+    async run({ host: { files }, directory }) {
+      const [folder, part] = [files.join(directory, "models"), files.join(directory, "models", "a.part")];
+      same((await files.list(folder)).length, 0, "an absent folder");
+      await files.makeDirectory(folder, 0o700);
+      for (const text of ["Grü", "ße"]) {
+        const writer = await files.append(part, { mode: 0o600 });
+        await writer.write(new TextEncoder().encode(text));
+        await writer.close();
+      }
+      await files.write(files.join(folder, "b"), "other", { mode: 0o600 });
+      await files.rename(part, files.join(folder, "b"));
+      same((await files.list(folder)).join(), "b", "names");
+      const text = new TextDecoder().decode((await files.read(files.join(folder, "b"))) ?? undefined);
+      same(text, "Grüße", "the renamed file");
+      check((await files.freeBytes(folder)) > 0, "free bytes");
+      await files.remove(folder);
+      await files.remove(folder);
+      same(await files.facts(folder), null, "the removed folder");
+    },
+  },
 ];

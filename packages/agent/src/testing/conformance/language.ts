@@ -35,6 +35,14 @@ export const languageCases: readonly ConformanceCase[] = [
     },
   },
   {
+    name: "text: patterns know properties of characters",
+    async run() {
+      same("p\u0007Cc\u009f{}".replace(/\p{Cc}/gu, ""), "pCc{}", "control characters");
+      same("a\u200bCf\u{e0020}p🌍".replace(/[\p{Cc}\p{Cf}\u2028]|\ufe0f/gu, ""), "aCfp🌍", "invisible ones");
+      check(/[\p{Mn}\p{Me}]/u.test("\u0301") && !/[\p{Mn}\p{Me}]/u.test("M"), "marks");
+    },
+  },
+  {
     name: "addresses: URLs are read as browsers read them",
     async run() {
       const url = new URL("HTTPS://User:Pass@Example.ORG:443/a/b?c=d#e");

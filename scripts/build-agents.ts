@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bundleScript } from "./agents/bundle.ts";
+import { buildFull } from "./agents/full.ts";
 import { signMachO } from "./agents/macho.ts";
 import { type BuiltFile, describeFile, fileTable, tooLarge, writeManifest } from "./agents/manifest.ts";
 import { buildSlim, goVersion } from "./agents/slim.ts";
@@ -38,7 +39,7 @@ if (problems.length > 0) fail(problems.join("\n"));
 
 async function build(kind: Kind, target: Target): Promise<BuiltFile> {
   const path = join(OUTPUT, fileName(kind, target));
-  await buildSlim(target, path);
+  await (kind === "slim" ? buildSlim(target, path) : buildFull(target, path));
   if (target.os === "macos") writeFileSync(path, signMachO(readFileSync(path), "gfe-agent"));
   return describeFile(path, { ...target, kind });
 }

@@ -6,7 +6,7 @@ import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { type Arch, type Kind, LIMITS, type Os } from "./targets.ts";
 
-const COMPRESS_MS = 600_000;
+const COMPRESS_MS = 900_000;
 
 export interface BuiltFile {
   name: string;
@@ -24,7 +24,9 @@ export async function describeFile(
   path: string,
   { os, arch, kind }: Pick<BuiltFile, "os" | "arch" | "kind">,
 ): Promise<BuiltFile> {
-  await promisify(execFile)("xz", ["--keep", "--force", "-9", "--extreme", path], { timeout: COMPRESS_MS });
+  await promisify(execFile)("xz", ["--keep", "--force", kind === "slim" ? "-9e" : "-9", path], {
+    timeout: COMPRESS_MS,
+  });
   return {
     name: basename(path),
     os,

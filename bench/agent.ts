@@ -68,7 +68,7 @@ async function measure(
   port: number,
   figures: Record<string, number>,
 ): Promise<(string | number)[]> {
-  const args = ["--engine", `http://127.0.0.1:${port}`];
+  const args = ["--engine", `http://127.0.0.1:${port}`, "--slots", "64"];
   const starts: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
     const startedAt = performance.now();

@@ -11,6 +11,7 @@ const BENCHES: Record<string, string> = {
   queue: "queue operations a second beside a plain list, and what waiting adds to the first token",
   match: "matching time over 100, 1,000 and 10,000 offers, against filtering and sorting",
   failover: "a node killed in mid-stream: how often the text stays the same, and how long it stands still",
+  agent: "the agent on Node, the slim and the full executable: start, idle, CPU a token, sizes",
   jobs: "jobs a second, end to end, with one instant node",
 };
 

@@ -16,6 +16,7 @@ const server = createServer((request, response) => {
         "bench-24x100",
         "bench-24x20",
         "bench-64x0",
+        "bench-5000x0",
         "bench-1x0",
         "bench-1x0after20",
       ].map((id) => ({

@@ -18,6 +18,7 @@ export interface BenchAgent {
   pid: number;
   /** As a machine that loses its power. */
   kill(): void;
+  ended: Promise<unknown>;
 }
 
 export interface BenchHub {
@@ -31,8 +32,8 @@ export interface BenchHub {
   agentToken: string;
   /** What the operator's session may ask. */
   operatorCookie: string;
-  /** Joins a node; resolves when its models are on offer. */
-  joinAgent(args: string[]): Promise<BenchAgent>;
+  /** Joins a node; resolves when its models are on offer. `program` is an executable instead of the agent on Node. */
+  joinAgent(args: string[], program?: string | null): Promise<BenchAgent>;
   /** Milliseconds of CPU that the parts have used since they began. */
   cpu(): { hub: number; agents: number; database: number };
   stop(): Promise<void>;
@@ -79,13 +80,12 @@ export async function startBenchHub(options: BenchHubOptions = {}): Promise<Benc
     newAgentToken: accounts.newAgentToken,
     agentToken: accounts.agentToken,
     operatorCookie: accounts.operatorCookie,
-    async joinAgent(args) {
+    async joinAgent(args, program = null) {
       const child = spawn(
-        process.execPath,
+        program ?? process.execPath,
         [
-          ...nodeArguments,
-          ...(options.agentArguments ?? []),
-          ...[MAIN, "up", "--hub", url, "--no-detect", "--json"],
+          ...(program ? [] : [...nodeArguments, ...(options.agentArguments ?? []), MAIN]),
+          ...["up", "--hub", url, "--no-detect", "--json"],
           ...["--config-dir", join(dataDir, `agent-${joined++}`)],
           ...args,
         ],
@@ -94,7 +94,8 @@ export async function startBenchHub(options: BenchHubOptions = {}): Promise<Benc
       agents.add(child);
       child.once("exit", () => agents.delete(child));
       const nodeId = await joinedAs(child);
-      return { nodeId, pid: child.pid!, kill: () => child.kill("SIGKILL") };
+      const gone = new Promise((resolve) => child.once("exit", resolve));
+      return { nodeId, pid: child.pid!, kill: () => child.kill("SIGKILL"), ended: gone };
     },
     cpu() {
       const sum = (pids: number[]) => pids.reduce((total, pid) => total + cpuMs(pid), 0);

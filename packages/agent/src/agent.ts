@@ -16,9 +16,11 @@ import {
   type Signer,
 } from "@gfe/protocol";
 import type { Tracer } from "@gfe/tracing";
-import { createCatalogue, type PriceList } from "./catalogue.ts";
+import { type Catalogue, createCatalogue, type EngineState, type PriceList } from "./catalogue.ts";
 import { type DetectOptions, detectEngines } from "./engines/detect.ts";
-import type { Engine } from "./engines/engine.ts";
+import type { Compute, Engine } from "./engines/engine.ts";
+import { createHealthKeeper, type HealthChange, type Withdrawal } from "./engines/health-keeper.ts";
+import { limited, type SlotLimits } from "./engines/slot-limits.ts";
 import { AgentError } from "./errors.ts";
 import type { Host } from "./host.ts";
 import { parseHubAddress } from "./hub-address.ts";
@@ -29,8 +31,23 @@ import { createLink, type Link, type LinkCounters } from "./link.ts";
 import { probeGpus } from "./probe.ts";
 import { type AttemptReport, createRunner, type Runner, type RunningAttempt } from "./runner.ts";
 
+/** An engine as it is told of. */
+export interface EngineView {
+  kind: string;
+  label: string;
+  models: number;
+  error: string | null;
+  /** What is assumed of it, for it does not tell. */
+  notes: string[];
+  /** What our own engine computes with; null of others, and before its model is loaded. */
+  compute: Compute | null;
+}
+
 export type AgentEvent =
-  | { type: "engines"; engines: { kind: string; label: string; models: number; error: string | null }[] }
+  | { type: "engines"; engines: EngineView[] }
+  /** A model is offered no more until a probe of it works. */
+  | { type: "withdrawn"; model: string; engine: string; code: string; reason: string; retryInMs: number }
+  | { type: "restored"; model: string; engine: string }
   | { type: "offers"; models: readonly ModelOffer[] }
   | { type: "joined"; nodeId: string; hubKey: string }
   | { type: "disconnected"; reason: string }
@@ -53,11 +70,15 @@ export interface AgentOptions {
   engines?: readonly Engine[];
   /** Where to look for engines; used with or without `engines`, and not at all when only `engines` is given. */
   detect?: DetectOptions;
+  /** Asked once for engines where none is given or found at the start. */
+  fallback?: () => Promise<readonly Engine[]>;
   prices?: PriceList;
   /** Which models to offer; all unless given. */
   offers?: (model: string) => boolean;
   /** Attempts at once, over all models; the sum of their slots unless given. */
   slots?: number;
+  /** Attempts at once with one model of an engine, by its kind or address. */
+  slotLimits?: SlotLimits;
   /** The node's name; the host's unless given. */
   name?: string;
   gpus?: readonly Gpu[];
@@ -85,6 +106,9 @@ export interface Agent {
   /** At once, over all models. */
   readonly slots: number;
   readonly offers: readonly ModelOffer[];
+  readonly engines: readonly EngineView[];
+  /** Models that are kept back, and why. */
+  readonly withdrawals: readonly Withdrawal[];
   readonly counters: Readonly<LinkCounters>;
   /** Looks at the engines now instead of at the next turn. */
   refresh(): Promise<void>;
@@ -95,6 +119,8 @@ export interface Agent {
   setServing(serving: boolean, reason?: string): void;
   /** Attempts at once, over all models, below what its options say; null for what they say. */
   limitSlots(slots: number | null): void;
+  /** Attempts at once with one model of an engine, instead of what its options say of that engine. */
+  limitEngines(limits: SlotLimits): void;
   /** Takes no more work, waits for what runs up to a bound, then ends. */
   drain(timeoutMs?: number): Promise<void>;
   /** Aborts what runs and ends. */
@@ -118,14 +144,30 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     options.gpus ?? probeGpus(host),
     looks ? detectEngines(host, options.detect) : [],
   ]);
-  const catalogue = createCatalogue({
-    engines: [...(options.engines ?? []), ...detected],
+  const found = [...(options.engines ?? []), ...detected];
+  const own = [...(options.engines ?? []), ...(found.length > 0 ? [] : ((await options.fallback?.()) ?? []))];
+  const given = [...own, ...detected];
+  const health = createHealthKeeper({
+    host,
+    listed: (engine, model) =>
+      catalogue.engines.find((one) => one.engine === engine)?.models.find(({ name }) => name === model),
+    mayProbe: () => serving,
+    onChange(change) {
+      onEvent(told(change));
+      if (catalogue.compose() && !ending) announce();
+    },
+  });
+  const catalogue: Catalogue = createCatalogue({
+    engines: given,
     prices,
     log: host.log,
+    health,
+    slotLimits: () => slotLimits,
     ...(options.offers ? { offers: options.offers } : {}),
     ...(options.aliases ? { aliases: options.aliases } : {}),
   });
   let slotLimit: number | null = null;
+  let slotLimits: SlotLimits = options.slotLimits ?? new Map();
   const slots = () =>
     Math.max(
       1,
@@ -152,10 +194,23 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   let pausedFor: string | undefined;
   let callOffRefresh = () => {};
   let refreshing: Promise<void> | null = null;
+  /** How often the engines were looked at. */
+  let looked = 0;
   const lookup = new AbortController();
   const done = Promise.withResolvers<ExitReason>();
   const first = Promise.withResolvers<void>();
   first.promise.catch(() => {}); // it may fail before anyone waits for it
+
+  const describe = ({ engine, models, error }: EngineState): EngineView => {
+    const notes = models
+      .map((model) => limited(slotLimits, engine, model))
+      .flatMap(({ slotsAssumed: why, slots: count }) => (why ? `${count} at once: ${why}` : []));
+    return {
+      ...{ kind: engine.kind, label: engine.label, models: models.length, error },
+      notes: [...new Set(notes)],
+      compute: models.find(({ compute }) => compute)?.compute ?? null,
+    };
+  };
 
   const announce = (): void => {
     onEvent({ type: "offers", models: catalogue.offers });
@@ -172,7 +227,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       link.attemptEnded(outlet);
       onEvent({ type: "attempt.ended", ...report });
     },
-    onEngineGone: (engine) => catalogue.withdraw(engine) && announce(),
+    onVerdict({ engine, model }, verdict) {
+      const isGone = verdict.type === "fault" && verdict.fault.code === "unreachable";
+      if (isGone && catalogue.withdraw(engine)) announce();
+      health.report(engine, model, verdict);
+    },
     tracer: options.tracer,
   });
 
@@ -199,7 +258,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           case "attempt.start":
             return runner.start(frame, outlet);
           case "attempt.cancel":
-            return runner.cancel(frame.attempt);
+            return runner.cancel(frame.attempt, frame.reason);
           case "attempt.pause":
             return runner.pause(frame.attempt);
           case "attempt.resume":
@@ -228,6 +287,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     ending ??= reason;
     callOffRefresh();
     lookup.abort();
+    health.close();
     // A token that the hub refuses would be refused for ever: the next start signs in anew.
     if (reason.type === "fault" && ["revoked", "unauthenticated"].includes(reason.error.code))
       await records.forgetToken(address.origin, options.token).catch(() => {});
@@ -283,13 +343,27 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   const onAbort = () => void leave({ type: "stopped" }, 0);
 
-  async function look(): Promise<void> {
-    // Engines that were started after the agent are found too, as long as it looks by itself.
-    if (looks && catalogue.engines.every(({ models }) => models.length === 0)) {
-      const known = new Set(catalogue.engines.map(({ engine }) => engine.label));
-      const found = await detectEngines(host, options.detect);
-      catalogue.add(found.filter(({ label }) => !known.has(label)));
+  /** Engines that came are taken in and those that have long gone are let go of, each minute or so; at once where there is none. */
+  async function lookForEngines(): Promise<void> {
+    const none = catalogue.engines.every(({ models }) => models.length === 0);
+    if (!none && ++looked % AGENT_LIMITS.detectEvery !== 0) return;
+    const found = await detectEngines(host, { ...options.detect, onlySure: !none });
+    if (ending) return;
+    for (const { engine, failures } of [...catalogue.engines]) {
+      if (own.includes(engine)) continue;
+      const successor = found.find(({ label }) => label === engine.label);
+      // Another program took its place at the same address.
+      const isReplaced = successor !== undefined && successor.kind !== engine.kind;
+      if (!isReplaced && failures < AGENT_LIMITS.forgetFailures) continue;
+      catalogue.remove(engine);
+      health.forget(engine);
     }
+    const known = new Set(catalogue.engines.map(({ engine }) => engine.label));
+    catalogue.add(found.filter(({ label }) => !known.has(label)));
+  }
+
+  async function look(): Promise<void> {
+    if (looks) await lookForEngines();
     const changed = await catalogue.refresh(lookup.signal);
     if (ending) return;
     if (changed) {
@@ -347,6 +421,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     get offers() {
       return catalogue.offers;
     },
+    get engines() {
+      return catalogue.engines.map(describe);
+    },
+    get withdrawals() {
+      return health.withdrawals();
+    },
     counters: link.counters,
     refresh,
     setServing(value, reason) {
@@ -363,26 +443,22 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       slotLimit = limit;
       announce();
     },
+    limitEngines(limits) {
+      slotLimits = new Map([...(options.slotLimits ?? []), ...limits]);
+      if (catalogue.compose()) announce();
+    },
     drain: (timeoutMs = AGENT_LIMITS.drainMs) => leave({ type: "drained" }, timeoutMs),
     stop: () => leave({ type: "stopped" }, 0),
     done: done.promise,
   };
 }
 
-const describe = ({
-  engine,
-  models,
-  error,
-}: {
-  engine: Engine;
-  models: unknown[];
-  error: string | null;
-}) => ({
-  kind: engine.kind,
-  label: engine.label,
-  models: models.length,
-  error,
-});
+function told(change: HealthChange): AgentEvent {
+  if (change.type === "restored")
+    return { type: "restored", model: change.model, engine: change.engine.label };
+  const { model, engine, code, reason, retryInMs } = change.withdrawal;
+  return { type: "withdrawn", model, engine: engine.label, code, reason, retryInMs: retryInMs ?? 0 };
+}
 
 const sumOfSlots = (offers: readonly ModelOffer[]): number =>
   offers.reduce((sum, { slots }) => sum + slots, 0);

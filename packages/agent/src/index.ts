@@ -10,7 +10,8 @@ export { agentCommands } from "./commands/table.ts";
 export { runUp, type UpOptions } from "./commands/up.ts";
 export * from "./device.ts";
 export { type BuiltInOptions, createBuiltInEngine } from "./engines/built-in.ts";
-export { DEFAULT_PORTS, type DetectOptions, detectEngines, identifyEngine } from "./engines/detect.ts";
+export type { OpenAiOptions } from "./engines/describe/openai.ts";
+export { DEFAULT_PORTS, type DetectOptions, detectEngines } from "./engines/detect.ts";
 export {
   type DiscoveredModel,
   type Engine,
@@ -20,10 +21,11 @@ export {
   type EngineSink,
   type EngineUsage,
 } from "./engines/engine.ts";
+export { inTurn } from "./engines/in-turn.ts";
 export { createOllamaEngine, type OllamaOptions } from "./engines/ollama.ts";
 export { createOpenAiEngine } from "./engines/openai-compatible.ts";
-export type { OpenAiOptions } from "./engines/openai-models.ts";
 export { createScriptedEngine, type Script, type ScriptedFailure } from "./engines/scripted.ts";
+export { parseSlotLimits, type SlotLimits } from "./engines/slot-limits.ts";
 export { createStartedEngine, type StartedEngineOptions } from "./engines/started.ts";
 export * from "./errors.ts";
 export { delay, type Files, type Host, type Log } from "./host.ts";
@@ -31,6 +33,9 @@ export { type HubAddress, parseHubAddress } from "./hub-address.ts";
 export { createHubRecords, type HubRecord, type HubRecords } from "./hub-records.ts";
 export { loadIdentity } from "./identity.ts";
 export { createMemoryFiles } from "./memory-files.ts";
+export { download } from "./models/download.ts";
+export { type LocalModel, listModels, modelNamed } from "./models/library.ts";
+export { ModelProblem } from "./models/problem.ts";
 export { createNodeHost, type NodeHostOptions } from "./node-host.ts";
 export { dialNodeSocket } from "./node-network.ts";
 export { type ParsedPrice, parsePrice } from "./price.ts";

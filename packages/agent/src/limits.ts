@@ -14,8 +14,10 @@ export const ENGINE_LIMITS = {
   errorTextLength: 500,
   /** For what an engine answers from memory: its models, its properties. */
   inquiryMs: 5_000,
-  /** Silence of an engine within one attempt, beyond which it is taken for hung. */
-  silenceMs: 300_000,
+  /** What an engine may take for its first word, loading the model included; a little less than a hub waits for it … */
+  firstTokenMs: 110_000,
+  /** … and its silence between two words, beyond which it is taken for hung; less than a hub's patience, too. */
+  stallMs: 24_000,
 } as const;
 
 export const DETECT_LIMITS = { timeoutMs: 1_500, bodyBytes: 1024 * 1024, addresses: 32 } as const;
@@ -25,6 +27,10 @@ export const AGENT_LIMITS = {
   refreshMs: 15_000,
   /** Looks in a row that an engine may fail before its models are withdrawn; a refused connection withdraws at once. */
   refreshFailures: 2,
+  /** Every so many looks, engines that came are looked for, too. */
+  detectEvery: 4,
+  /** Looks in a row that an engine may fail before it is let go of: it is found again when it comes back. */
+  forgetFailures: 12,
   /** Attempts that end, remembered to tell a repeated start. */
   endedRemembered: 1024,
   /** How long an engine may take to stop after an abort before its attempt is ended without it. */
@@ -67,3 +73,24 @@ export const RECONNECT_LIMITS = {
 } as const;
 
 export const DEVICE_LIMITS = { requestMs: 10_000, bodyBytes: 64 * 1024, intervalS: 5, slowDownS: 5 } as const;
+
+export const MODEL_LIMITS = {
+  inquiryMs: 15_000,
+  /** One page of a repository's list of files. */
+  treeBytes: 4 * 1024 * 1024,
+  treePages: 20,
+  redirects: 5,
+  /** Silence of a download, after which it is begun again where it stopped. */
+  silenceMs: 30_000,
+  /** Tries in a row that bring nothing. */
+  tries: 6,
+  /** Of a server that was not reached once. */
+  firstTries: 2,
+  firstWaitMs: 1_000,
+  longestWaitMs: 30_000,
+  /** Room that is left on the disk for others. */
+  spareBytes: 512 * 1024 * 1024,
+  /** Between two words about a download. */
+  progressMs: 200,
+  recordBytes: 64 * 1024,
+} as const;

@@ -98,6 +98,8 @@ interface Connection extends Outlet {
   /** Its successor has joined so long ago that no start is on its way any more. */
   lingered: boolean;
   callOffDeadline: () => void;
+  /** Resolves when the socket has gone, and what was sent with it. */
+  gone: Promise<void>;
 }
 
 const finalClose: Partial<Record<number, { code: AgentFault; message: string }>> = {
@@ -144,6 +146,7 @@ export function createLink(options: LinkOptions): Link {
     if (ended) return;
     counters.connections++;
     let own: Connection | null = null;
+    const gone = Promise.withResolvers<void>();
     const socket = host.dial(
       address.linkUrl,
       {
@@ -152,7 +155,10 @@ export function createLink(options: LinkOptions): Link {
       },
       {
         message: (data) => own && onMessage(own, data),
-        closed: (close) => own && onClosed(own, close),
+        closed(close) {
+          gone.resolve();
+          if (own) onClosed(own, close);
+        },
       },
     );
     const deltas = new DeltaWriter(socket, host.soon);
@@ -166,7 +172,7 @@ export function createLink(options: LinkOptions): Link {
       held: [],
       heldLength: 0,
       callOffs: new Set(),
-      ...{ toldElsewhere: false, lingered: false },
+      ...{ toldElsewhere: false, lingered: false, gone: gone.promise },
       callOffDeadline: host.after(RECONNECT_LIMITS.dialMs + LINK_LIMITS.handshakeMs, () =>
         drop(made, "the hub did not finish the handshake in time"),
       ),
@@ -335,10 +341,12 @@ export function createLink(options: LinkOptions): Link {
     ended = true;
     callOffWaiting();
     const own = connection;
-    for (const one of own ? [own, ...departing] : departing) close(one, "the agent ends");
-    events.ended(
-      error instanceof AgentError ? error : new AgentError("stopped", "the link broke", { cause: error }),
-    );
+    const open = own ? [own, ...departing] : [...departing];
+    for (const one of open) close(one, "the agent ends");
+    const fault =
+      error instanceof AgentError ? error : new AgentError("stopped", "the link broke", { cause: error });
+    // The process may end with this event: the last receipts must have left before.
+    void Promise.all(open.map(({ gone }) => gone)).then(() => events.ended(fault));
   }
 
   return {

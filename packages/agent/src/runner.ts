@@ -4,15 +4,18 @@ import type { Tracer } from "@gfe/tracing";
 import { Attempt, type AttemptEnd } from "./attempt.ts";
 import { type AttemptTrace, traceAttempt } from "./attempt-trace.ts";
 import type { DeltaWriter } from "./delta-writer.ts";
+import { createSeating, type Seat } from "./engines/choices.ts";
 import { type Engine, failed } from "./engines/engine.ts";
+import { type Verdict, verdictOf } from "./engines/faults.ts";
 import type { Host } from "./host.ts";
 import { AGENT_LIMITS, ENGINE_LIMITS } from "./limits.ts";
 import { usageOf } from "./receipts.ts";
 
 /** Where a model runs. */
 export interface Placement {
-  engine: Engine;
-  digest: string | null;
+  /** One for each engine that has it; never empty. */
+  seats: readonly Seat[];
+  /** Of all seats together. */
   slots: number;
   /** Whether it can go on with what another node said. */
   continues: boolean;
@@ -43,8 +46,8 @@ export interface RunnerOptions {
   onStarted?(attempt: { attempt: string; model: string }): void;
   /** Its end has been sent to the outlet. */
   onEnded?(report: AttemptReport, outlet: Outlet): void;
-  /** Nothing listens at an engine's address any more. */
-  onEngineGone?(engine: Engine): void;
+  /** What an attempt showed of the engine and the model that ran it. */
+  onVerdict?(seat: Seat, verdict: Verdict): void;
   tracer?: Tracer | undefined;
 }
 
@@ -64,7 +67,8 @@ export interface Runner {
   /** The longest-running first. */
   attempts(): RunningAttempt[];
   start(frame: AttemptStart, outlet: Outlet): void;
-  cancel(attempt: string): void;
+  /** `reason` is the hub's: an error code. */
+  cancel(attempt: string, reason?: string): void;
   pause(attempt: string): void;
   resume(attempt: string): void;
   /** Aborts what runs, or what runs for one connection: its ends go to nobody when that is lost. */
@@ -83,6 +87,9 @@ export function createRunner(options: RunnerOptions): Runner {
   const { host, signer } = options;
   const running = new Map<string, Attempt>();
   const runningByModel = new Map<string, number>();
+  const seating = createSeating();
+  /** Attempts that the hub waited for in vain. */
+  const silent = new Set<string>();
   /** Attempts whose end has not been sent, and to whom it goes; a few more than those that run. */
   const open = new Map<Attempt, Outlet>();
   const ended = new Set<string>();
@@ -105,15 +112,11 @@ export function createRunner(options: RunnerOptions): Runner {
     if (ended.size > AGENT_LIMITS.endedRemembered) ended.delete(ended.values().next().value!);
   }
 
-  async function run(
-    attempt: Attempt,
-    placement: Placement,
-    outlet: Outlet,
-    trace: AttemptTrace,
-  ): Promise<void> {
+  async function run(attempt: Attempt, seat: Seat, outlet: Outlet, trace: AttemptTrace): Promise<void> {
     open.set(attempt, outlet);
     running.set(attempt.id, attempt);
     runningByModel.set(attempt.model, (runningByModel.get(attempt.model) ?? 0) + 1);
+    seating.take(seat);
     options.onStarted?.({ attempt: attempt.id, model: attempt.model });
     const end = await attempt.run();
     // The slot is free before the hub hears of it: its next start must not meet a full house.
@@ -121,8 +124,12 @@ export function createRunner(options: RunnerOptions): Runner {
     const left = runningByModel.get(attempt.model)! - 1;
     if (left > 0) runningByModel.set(attempt.model, left);
     else runningByModel.delete(attempt.model);
+    seating.leave(seat);
     remember(attempt.id);
-    if (end.engineGone) options.onEngineGone?.(placement.engine);
+    options.onVerdict?.(
+      seat,
+      silent.delete(attempt.id) ? waitedInVain : verdictOf(end.outcome, end.engineGone),
+    );
     await conclude(attempt, end, outlet);
     open.delete(attempt);
     trace.ended(end);
@@ -167,24 +174,29 @@ export function createRunner(options: RunnerOptions): Runner {
     start(frame, outlet) {
       if (running.has(frame.attempt) || ended.has(frame.attempt)) return; // a repeat: its end is or was told
       const placement = options.place(frame.model);
-      const refused = refusalOf(frame, placement);
+      const seat = placement && seating.pick(placement.seats);
+      const refused = refusalOf(frame, placement) ?? (seat ? null : failed("busy", "every slot is taken"));
       const trace = traceAttempt(options.tracer, frame, host.nowMs);
       const attempt = new Attempt({
         host,
         start: frame,
-        engine: trace.engine(placement?.engine ?? noEngine),
-        digest: placement?.digest ?? null,
+        engine: trace.engine(seat ? engineOf(seat) : noEngine),
+        digest: seat?.digest ?? null,
         signer,
         deltas: outlet.deltas,
       });
-      if (!refused && placement) return void run(attempt, placement, outlet, trace);
+      if (!refused && seat) return void run(attempt, seat, outlet, trace);
       remember(frame.attempt);
       const nothing = { inputBytes: 0, outputBytes: 0, outputDeltas: 0, reasoningDeltas: 0 };
       const end = { outcome: refused!, usage: usageOf(null, nothing), engineGone: false, outputBytes: 0 };
       trace.ended(end);
       void conclude(attempt, end, outlet);
     },
-    cancel: (id) => running.get(id)?.abort({ code: "cancelled", message: "the hub cancelled the attempt" }),
+    cancel(id, reason) {
+      const attempt = running.get(id);
+      if (attempt && reason !== undefined && VAIN.includes(reason)) silent.add(id);
+      attempt?.abort({ code: "cancelled", message: "the hub cancelled the attempt" });
+    },
     pause: (id) => running.get(id)?.pause(),
     resume: (id) => running.get(id)?.resume(),
     abortAll(cause, of) {
@@ -201,6 +213,25 @@ export function createRunner(options: RunnerOptions): Runner {
       draining = value;
     },
     idle: () => (open.size === 0 ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve))),
+  };
+}
+
+/** Why a hub cancels an attempt of which it heard nothing for too long. */
+const VAIN: readonly string[] = ["first_token_timeout", "stalled"];
+
+/** Soft: what the hub did not hear may have been lost on its way, or waited for the owner's own requests. */
+const waitedInVain: Verdict = {
+  type: "fault",
+  fault: { code: "hung", message: "the hub waited in vain for its words" },
+  isHard: false,
+};
+
+/** The engine of a seat, by the name that it has for the model. */
+function engineOf({ engine, model }: Seat): Engine {
+  return {
+    ...{ kind: engine.kind, label: engine.label, models: (signal) => engine.models(signal) },
+    run: (attempt, sink, signal) =>
+      engine.run(attempt.model === model ? attempt : { ...attempt, model }, sink, signal),
   };
 }
 

@@ -85,6 +85,11 @@ export const engineKindSchema = z.enum([
   "llama.cpp",
   "vllm",
   "lm-studio",
+  "localai",
+  "jan",
+  "koboldcpp",
+  "tabbyapi",
+  /** A server of OpenAI's API that is none of these. */
   "openai-compatible",
   "built-in",
   "scripted",

@@ -1,5 +1,4 @@
 /** The engines that `gfe up` starts itself, and what confines them. */
-import { createBuiltInEngine } from "../engines/built-in.ts";
 import type { Engine } from "../engines/engine.ts";
 import { createStartedEngine } from "../engines/started.ts";
 import type { Host } from "../host.ts";
@@ -7,7 +6,6 @@ import { describeSandbox } from "../sandbox/open.ts";
 import type { SandboxKind, SandboxSettings, SandboxStatus } from "../sandbox/sandbox.ts";
 
 export interface StartedOptions {
-  modelPath?: string;
   engineCommand?: string;
   engineImage?: string;
   engineRead?: readonly string[];
@@ -19,26 +17,33 @@ export interface StartedOptions {
 
 export type StartedEngines =
   /** `sandbox` is null where nothing is started. */
-  { type: "engines"; engines: Engine[]; sandbox: SandboxStatus | null } | { type: "failed"; message: string };
+  | { type: "engines"; engines: Engine[]; settings: SandboxSettings; sandbox: SandboxStatus | null }
+  | { type: "failed"; message: string };
 
-/** Starts nothing yet: each engine starts at the first look at its models. */
-export async function startedEngines(host: Host, options: StartedOptions): Promise<StartedEngines> {
-  const { modelPath, engineCommand: command, engineImage: image } = options;
+/**
+ * Starts nothing yet: each engine starts at the first look at its models. `builtIn`: whether the built-in engine will run, in the
+ * same sandbox.
+ */
+export async function startedEngines(
+  host: Host,
+  options: StartedOptions,
+  builtIn: boolean,
+): Promise<StartedEngines> {
+  const { engineCommand: command, engineImage: image } = options;
   if (image && !command)
     return {
       type: "failed",
       message:
         "--engine-image needs --engine-command too: what is run in the image, such as '/app/llama-server -m /models/a.gguf'",
     };
-  if (!modelPath && !command) return { type: "engines", engines: [], sandbox: null };
   const sandbox = settingsOf(options);
+  if (!builtIn && !command) return { type: "engines", engines: [], settings: sandbox, sandbox: null };
   const found = await describeSandbox(host, sandbox);
   if (!found.status) return { type: "failed", message: `${found.problem.what}. ${found.problem.cure}` };
   const engines = [
-    ...(modelPath ? [createBuiltInEngine({ host, modelPath, sandbox })] : []),
     ...(command ? [createStartedEngine({ host, command, sandbox, reads: options.engineRead ?? [] })] : []),
   ];
-  return { type: "engines", engines, sandbox: found.status };
+  return { type: "engines", engines, settings: sandbox, sandbox: found.status };
 }
 
 function settingsOf({ sandbox, runtime, engineImage, engineMemory }: StartedOptions): SandboxSettings {

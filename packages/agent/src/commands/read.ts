@@ -1,6 +1,7 @@
 /** Values of options as a person writes them. All throw OptionError, with words that say what can be written. */
 import { type DataPolicy, dataPolicySchema, type PriceWire, regionSchema } from "@gfe/protocol";
 import { parseAliases } from "../aliases.ts";
+import { parseSlotLimits, type SlotLimits } from "../engines/slot-limits.ts";
 import { parsePrice } from "../price.ts";
 import { OptionError } from "./command.ts";
 
@@ -35,6 +36,12 @@ export function readAliases(text: string, before: unknown): ReadonlyMap<string, 
   const parsed = parseAliases(text, before as ReadonlyMap<string, string> | undefined);
   if (parsed.type === "invalid") throw new OptionError(parsed.message);
   return parsed.aliases;
+}
+
+export function readSlotLimits(text: string, before: unknown): SlotLimits {
+  const parsed = parseSlotLimits(text, before as SlotLimits | undefined);
+  if (parsed.type === "invalid") throw new OptionError(parsed.message);
+  return parsed.limits;
 }
 
 export const dataPolicies: readonly DataPolicy[] = dataPolicySchema.options;

@@ -3,6 +3,7 @@ import { asRun, type CommandRun } from "./command.ts";
 import { doctorCommand } from "./doctor.ts";
 import { drainCommand } from "./drain.ts";
 import { logsCommand } from "./logs.ts";
+import { modelList, modelPull, modelRemove } from "./model.ts";
 import { pauseCommand, resumeCommand } from "./pause.ts";
 import { limitsCommand, scheduleAdd, scheduleClear, scheduleList } from "./settings.ts";
 import { statusCommand } from "./status.ts";
@@ -21,6 +22,9 @@ export const agentRuns: Readonly<Record<string, CommandRun>> = {
   "schedule add": asRun(scheduleAdd),
   "schedule clear": asRun(scheduleClear),
   why: asRun(whyCommand),
+  "model list": asRun(modelList),
+  "model pull": asRun(modelPull),
+  "model rm": asRun(modelRemove),
   doctor: asRun(doctorCommand),
   uninstall: asRun(uninstallCommand),
 };

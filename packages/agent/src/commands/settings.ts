@@ -2,11 +2,13 @@
 import { askAgent } from "../control/client.ts";
 import { daysOf, hoursOf, type Limits, type PauseWhen, type Schedule, windowText } from "../control/owner.ts";
 import { type GuestSettings, readSettings, writeSettings } from "../control/settings.ts";
+import type { SlotLimits } from "../engines/slot-limits.ts";
 import type { Host } from "../host.ts";
 import { EXIT, type Output } from "./command.ts";
 
 interface LimitsOptions {
   slots?: number | "off";
+  engineSlots?: SlotLimits | "off";
   temperature?: number | "off";
   power?: number | "off";
   memory?: number | "off";
@@ -22,8 +24,9 @@ const UNLIMITED = "no limit";
 
 /** `gfe limits`: sets those that are named, and shows all. */
 export async function limitsCommand(host: Host, options: LimitsOptions, out: Output): Promise<number> {
-  const { slots, temperature, power, memory, hours } = options;
+  const { slots, engineSlots, temperature, power, memory, hours } = options;
   const named = Object.entries({
+    engine_slots: engineSlots instanceof Map ? Object.fromEntries(engineSlots) : engineSlots,
     ...{ slots, temperature_c: temperature, power_w: power },
     ...{ memory_percent: memory, daily_hours: hours },
   }).flatMap(([name, value]) =>
@@ -42,6 +45,8 @@ export async function limitsCommand(host: Host, options: LimitsOptions, out: Out
     const shown = (value: number | null | undefined, unit: string) =>
       value === null || value === undefined ? UNLIMITED : `${value}${unit}`;
     out.line(`Answers at once  ${shown(limits.slots, "")}`);
+    const engines = Object.entries(limits.engine_slots ?? {}).map(([engine, count]) => `${engine}=${count}`);
+    out.line(`Of an engine     ${engines.join(", ") || UNLIMITED}`);
     out.line(`Temperature      ${shown(limits.temperature_c, " °C")}`);
     out.line(`Power            ${shown(limits.power_w, " W")}`);
     out.line(`Others' memory   ${shown(limits.memory_percent, " %")}`);

@@ -13,6 +13,8 @@ export async function statusCommand(host: Host, options: { json?: boolean }, out
   });
 }
 
+const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
+
 /** For people: a fact a line. */
 export function statusLines(status: AgentStatus): string[] {
   const { earnings, offers, attempts, gpus, served } = status;
@@ -34,6 +36,12 @@ export function statusLines(status: AgentStatus): string[] {
     ...offers.map(
       ({ model, running, slots, engine }) => `Model      ${model}: ${running} of ${slots} slots, ${engine}`,
     ),
+    ...status.engines.flatMap(({ label, compute }) =>
+      compute === null
+        ? []
+        : `Computes   ${label} on ${compute.device}: ${compute.gpu_layers} of ${compute.layers} layers on the GPU, ${gigabytes(compute.gpu_memory_bytes)} there and ${gigabytes(compute.memory_bytes)} in main memory`,
+    ),
+    ...status.withdrawn.map(({ model, reason }) => `Kept back  ${model}: ${reason}`),
     ...status.engines
       .filter(({ error }) => error !== null)
       .map(({ kind, label, error }) => `Engine     ${kind} at ${label}: ${error}`),

@@ -10,6 +10,7 @@ import {
   readPositive,
   readPrice,
   readRegion,
+  readSlotLimits,
   readSwitch,
 } from "./read.ts";
 
@@ -46,13 +47,20 @@ const TOKEN: OptionSpec = {
 const STARTED: readonly OptionSpec[] = [
   {
     name: "engine-command",
+    fullOnly: true,
     value: "command",
     meaning:
       "start this engine and keep it running: '/opt/llama-server -m /models/a.gguf', 'ollama serve', or any other with {port} where its port belongs",
   },
-  { name: "engine-image", value: "image", meaning: "the image in which Podman or Docker finds that engine" },
+  {
+    fullOnly: true,
+    name: "engine-image",
+    value: "image",
+    meaning: "the image in which Podman or Docker finds that engine",
+  },
   {
     name: "engine-read",
+    fullOnly: true,
     value: "path",
     meaning: "a file or folder that the engine reads beside those its command names; may be repeated",
     many: true,
@@ -61,6 +69,7 @@ const STARTED: readonly OptionSpec[] = [
   },
   {
     name: "engine-memory",
+    fullOnly: true,
     value: "size",
     meaning:
       "most memory of an engine that it starts: 800M, 12G; three quarters of this machine's unless given",
@@ -68,13 +77,14 @@ const STARTED: readonly OptionSpec[] = [
   },
   {
     name: "sandbox",
+    fullOnly: true,
     value: "kind",
     meaning:
       "what confines engines that it starts: bubblewrap on Linux unless given; never none unless you say so",
     env: "GFE_SANDBOX",
     choices: SANDBOX_KINDS,
   },
-  { name: "runtime", value: "name", meaning: "the containers' runtime; runsc is gVisor" },
+  { fullOnly: true, name: "runtime", value: "name", meaning: "the containers' runtime; runsc is gVisor" },
 ];
 
 const UP: CommandSpec = {
@@ -92,6 +102,16 @@ const UP: CommandSpec = {
     },
     ...STARTED,
     {
+      name: "model",
+      value: "name",
+      meaning:
+        "serve this pulled model on the built-in engine; may be repeated. Where no engine is found, all of them that fit are served",
+      many: true,
+      fallback: [],
+      read: (name, names) => [...(names as string[]), name],
+      fullOnly: true,
+    },
+    {
       name: "engine",
       value: "url",
       meaning: "an engine at an unusual address; may be repeated",
@@ -101,6 +121,15 @@ const UP: CommandSpec = {
     },
     { name: "no-detect", meaning: "do not look for engines at their usual ports" },
     { name: "slots", value: "n", meaning: "answers at once, over all models", read: readPositive },
+    {
+      name: "engine-slots",
+      value: "engine=n",
+      meaning:
+        "answers at once with one model of an engine, such as ollama=2 or http://127.0.0.1:8080=4; may be repeated, or several with commas",
+      env: "GFE_ENGINE_SLOTS",
+      many: true,
+      read: readSlotLimits,
+    },
     { name: "name", value: "name", meaning: "the node's name; this machine's if not given" },
     {
       name: "price",
@@ -147,6 +176,7 @@ Ctrl-C lets running answers end first; a second Ctrl-C stops at once.
 Traces of attempts go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, if it is set: docs/tracing.md.`,
   examples: [
     "gfe up --hub https://hub.example.org",
+    "gfe up --model qwen2.5-0.5b-instruct-q4_k_m",
     "gfe up --model-path ./model.gguf --price request=0,in=0.2,out=0.6",
     "gfe up --model-path ./model.gguf --engine-memory 12G --sandbox podman --runtime runsc",
     "GFE_AGENT_TOKEN=gfe_at_… gfe up --plain",
@@ -215,6 +245,14 @@ const LIMITS: CommandSpec = {
   summary: "what this machine gives at most: shows the limits, or sets those that are named",
   options: [
     { name: "slots", value: "n", meaning: "answers at once", read: readLimit(1, 256) },
+    {
+      name: "engine-slots",
+      value: "engine=n",
+      meaning: "answers at once with one model of an engine, such as ollama=2,http://127.0.0.1:8080=4",
+      many: true,
+      read: (text, before) =>
+        text === "off" ? text : readSlotLimits(text, before === "off" ? undefined : before),
+    },
     {
       name: "temperature",
       value: "celsius",
@@ -300,6 +338,57 @@ const SCHEDULE: readonly CommandSpec[] = [
   },
 ];
 
+const MODEL: readonly CommandSpec[] = [
+  {
+    name: "model",
+    summary: "the model files that the built-in engine serves",
+    options: [],
+    group: true,
+    examples: ["gfe model pull Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M", "gfe model list"],
+  },
+  {
+    name: "model list",
+    summary: "the models that are here, with their sizes and where they came from",
+    options: [JSON_OBJECT],
+    isDefault: true,
+    examples: ["gfe model", "gfe model list --json"],
+  },
+  {
+    name: "model pull",
+    summary: "bring a model: from Hugging Face, or from the address of a .gguf file",
+    arguments: [
+      {
+        name: "source",
+        meaning: "OWNER/REPOSITORY, OWNER/REPOSITORY:QUANTISATION, or an address",
+        required: true,
+      },
+    ],
+    options: [
+      { name: "name", value: "name", meaning: "what to call it here, instead of its file's name" },
+      {
+        name: "sha256",
+        value: "digits",
+        meaning: "what the file must be; known by itself for models of Hugging Face",
+      },
+      { name: "json", meaning: "one JSON object a line for each event" },
+    ],
+    notes: `A download that broke off goes on where it stopped when the same command is given again.
+HF_ENDPOINT names another model host, such as a mirror or a registry in the house; HF_TOKEN is an access token for models that
+want one; GFE_MODELS_DIR is the folder of models.`,
+    examples: [
+      "gfe model pull Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M",
+      "gfe model pull https://models.example.org/story.gguf --sha256 5a9d168b…",
+    ],
+  },
+  {
+    name: "model rm",
+    summary: "remove a model and free its room",
+    arguments: [{ name: "model", meaning: "its name, as `gfe model list` tells it", required: true }],
+    options: [JSON_OBJECT],
+    examples: ["gfe model rm qwen2.5-0.5b-instruct-q4_k_m"],
+  },
+];
+
 const WHY: CommandSpec = {
   name: "why",
   summary: "why this node gets requests, or does not, and what would change it",
@@ -345,6 +434,7 @@ export const agentCommands: readonly CommandSpec[] = [
   LIMITS,
   ...SCHEDULE,
   WHY,
+  ...MODEL,
   DOCTOR,
   UNINSTALL,
 ];

@@ -6,6 +6,7 @@ import { delay, type Host } from "../host.ts";
 import { askHub, problemOf } from "../hub-api.ts";
 import { createHubRecords, HUBS_FILE } from "../hub-records.ts";
 import { KEY_FILE } from "../identity.ts";
+import { modelsDirectory, pulledFiles } from "../models/library.ts";
 import { printable } from "../panel/text.ts";
 import { HubRefused, nodeIdOf, nodeKeyOf } from "../standing.ts";
 import { EXIT, type Output } from "./command.ts";
@@ -22,7 +23,6 @@ const OWN = {
   config: [KEY_FILE, HUBS_FILE, SETTINGS_FILE],
   state: [STATE_FILE, "events.jsonl", "events.1.jsonl", "agent.sock", "agent.sock.lock", CACHE_FILE],
 } as const;
-const MODELS = "models";
 /** A hub takes a moment to see that a node has left. */
 const FORGET_TRIES = 10;
 const FORGET_RETRY_MS = 500;
@@ -36,6 +36,8 @@ interface Plan {
   paths: string[];
   /** In our directories, and not ours. */
   left: string[];
+  /** The folder of pulled models, where there are any that stay. */
+  models: string | null;
 }
 
 /** `gfe uninstall`: lists, asks, revokes, removes. What fails on the way is told, and the rest goes on. */
@@ -62,8 +64,7 @@ export async function uninstallCommand(host: Host, options: UninstallOptions, ou
 
 async function planOf(host: Host, models: boolean): Promise<Plan> {
   const { files, directories } = host;
-  const ours = (name: string, kind: keyof typeof OWN) =>
-    (OWN[kind] as readonly string[]).includes(name) || (models && kind === "state" && name === MODELS);
+  const ours = (name: string, kind: keyof typeof OWN) => (OWN[kind] as readonly string[]).includes(name);
   const kinds: (keyof typeof OWN)[] = ["config", "state"];
   const paths = new Set<string>();
   const others = new Set<string>();
@@ -73,6 +74,8 @@ async function planOf(host: Host, models: boolean): Promise<Plan> {
         directories.config === directories.state ? kinds.some((one) => ours(name, one)) : ours(name, kind);
       (isOurs ? paths : others).add(files.join(directories[kind], name));
     }
+  const pulled = await pulledFiles(host).catch((): string[] => []);
+  if (models) for (const path of pulled) paths.add(path);
   const records = createHubRecords(host);
   const origins = await records.origins().catch((): string[] => []);
   const kept = await Promise.all(
@@ -84,10 +87,11 @@ async function planOf(host: Host, models: boolean): Promise<Plan> {
     hubs: origins.filter((_origin, index) => kept[index]),
     given: origins.filter((_origin, index) => !kept[index]),
     ...{ paths: [...paths], left: [...others] },
+    models: models || pulled.length === 0 ? null : modelsDirectory(host),
   };
 }
 
-function planLines({ running, hubs, given, paths, left }: Plan): string[] {
+function planLines({ running, hubs, given, paths, left, models }: Plan): string[] {
   if (!running && paths.length === 0) return ["There is nothing to remove: no agent was ever here."];
   return [
     "This will be done:",
@@ -98,7 +102,10 @@ function planLines({ running, hubs, given, paths, left }: Plan): string[] {
         `  keep    the agent token that was given for ${hub}: revoke it in the dashboard if no other machine has it`,
     ),
     ...paths.map((path) => `  remove  ${path}`),
-    ...left.map((path) => `  keep    ${path}${path.endsWith(MODELS) ? " (--models removes it)" : ""}`),
+    ...left.map((path) => `  keep    ${path}`),
+    ...(models === null
+      ? []
+      : [`  keep    the models in ${models} (--models removes those that were pulled)`]),
     "Your credits stay in your account.",
   ];
 }

@@ -9,6 +9,7 @@ import { recordOf, wordsOf } from "../control/records.ts";
 import { counted } from "../control/status.ts";
 import type { DetectOptions } from "../engines/detect.ts";
 import type { Engine } from "../engines/engine.ts";
+import type { SlotLimits } from "../engines/slot-limits.ts";
 import { AgentError } from "../errors.ts";
 import { EndpointTaken, type Host } from "../host.ts";
 import { parseHubAddress } from "../hub-address.ts";
@@ -26,6 +27,7 @@ export interface UpOptions {
   detect: boolean;
   scripted?: boolean;
   slots?: number;
+  engineSlots?: SlotLimits;
   name?: string;
   price?: PriceWire;
   region?: string;
@@ -41,6 +43,8 @@ export interface UpParts {
   engines: readonly Engine[];
   /** What confines those that it starts. */
   sandbox?: SandboxStatus | null;
+  /** Engines to serve where none is given or found. */
+  fallback?: () => Promise<readonly Engine[]>;
   tracer?: Tracer | undefined;
   /** Calls `first` at the first request to stop, `again` at each later one, until the process ends. */
   onStopSignals(first: () => void, again: () => void): void;
@@ -111,16 +115,18 @@ async function run(host: Host, options: UpOptions, out: Output, parts: UpParts):
 function agentOptions(
   host: Host,
   options: UpOptions,
-  { engines, tracer }: UpParts,
+  { engines, fallback, tracer }: UpParts,
 ): Omit<AgentOptions, "token"> {
-  const detect = whereToLook(options);
+  const detect = whereToLook(options, host.env.GFE_ENGINE_KEY);
   return {
     host,
     hubUrl: options.hub,
     engines,
+    ...(fallback ? { fallback } : {}),
     ...(detect ? { detect } : {}),
     ...(options.price ? { prices: { default: options.price } } : {}),
     ...(options.slots ? { slots: options.slots } : {}),
+    ...(options.engineSlots ? { slotLimits: options.engineSlots } : {}),
     ...(options.name ? { name: options.name } : {}),
     ...(options.region ? { region: options.region } : {}),
     ...(options.dataPolicy ? { dataPolicy: options.dataPolicy } : {}),
@@ -130,8 +136,11 @@ function agentOptions(
 }
 
 /** The usual ports and what was given; only what was given with --no-detect, or beside a script. */
-function whereToLook({ engine: urls, detect, scripted, slots }: UpOptions): DetectOptions | null {
-  const given = { urls, ...(slots ? { slots } : {}) };
+function whereToLook(
+  { engine: urls, detect, scripted, slots }: UpOptions,
+  apiKey: string | undefined,
+): DetectOptions | null {
+  const given = { urls, ...(slots ? { slots } : {}), ...(apiKey ? { apiKey } : {}) };
   if (detect && !scripted) return given;
   return urls.length > 0 ? { ...given, ports: [] } : null;
 }

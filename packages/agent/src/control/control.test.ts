@@ -129,6 +129,9 @@ describe("the endpoint of a running agent", () => {
     expect(await askAgent(host, "/schedule", { on: false })).toMatchObject({ status: { paused: [] } });
     await connection.frame("drain", ({ draining }) => !draining);
     expect(await askAgent(host, "/limits", { slots: null })).toMatchObject({ status: { slots: 4 } });
+    expect(await askAgent(host, "/limits", { engine_slots: { scripted: 1 } })).toMatchObject({
+      status: { slots: 1, offers: [{ slots: 1 }] },
+    });
     expect(agent.running).toBe(0);
   });
 

@@ -79,6 +79,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     const { serving, slots, reasons } = guest.state();
     agent?.setServing(serving, reasons[0]?.code);
     agent?.limitSlots(slots);
+    agent?.limitEngines(new Map(Object.entries(guest.settings().limits.engine_slots ?? {})));
   }
 
   /** Once a change: what has paused it, or that nothing does. */
@@ -104,7 +105,13 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   function note(event: AgentEvent): void {
     switch (event.type) {
       case "engines":
-        engines = event.engines;
+        engines = event.engines.map(({ compute, ...engine }) => ({
+          ...engine,
+          compute: compute && {
+            ...{ device: compute.device, gpu_layers: compute.gpuLayers, layers: compute.layers },
+            ...{ gpu_memory_bytes: compute.gpuMemoryBytes, memory_bytes: compute.memoryBytes },
+          },
+        }));
         return;
       case "joined":
         nodeId = event.nodeId;
@@ -144,6 +151,9 @@ export async function startControl(options: ControlOptions): Promise<Control> {
       offers: (agent?.offers ?? []).map(({ model, slots, engine }) => ({
         ...{ model, slots, engine },
         running: attempts.filter((attempt) => attempt.model === model).length,
+      })),
+      withdrawn: (agent?.withdrawals ?? []).map(({ model, engine, code, reason, retryInMs }) => ({
+        ...{ model, engine: engine.label, code, reason, retry_in_ms: retryInMs },
       })),
       attempts: attempts.map(({ attempt, model, startedAtMs, tokens, tokensPerS }) => ({
         ...{ attempt, model, tokens, started_at_ms: startedAtMs, tokens_s: tokensPerS },

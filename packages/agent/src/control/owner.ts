@@ -5,6 +5,8 @@ import { z } from "zod";
 export const limitsSchema = z.object({
   /** Answers at once, over all models. */
   slots: z.number().int().min(1).max(256).nullable(),
+  /** Answers at once with one model of an engine, by its kind or address. */
+  engine_slots: z.record(z.string().max(300), z.number().int().min(1).max(1024)).nullable(),
   /** Celsius, of the hottest GPU. */
   temperature_c: z.number().min(30).max(120).nullable(),
   /** Watts, of all GPUs together. */

@@ -20,8 +20,14 @@ export function recordOf(event: AgentEvent, atMs: number): AgentRecord {
     case "engines":
       return {
         ...at,
-        engines: event.engines.slice(0, MODELS_MAX).map(({ kind, label, models, error }) => ({
-          ...{ kind, label: cut(label), models, error: error === null ? null : cut(error) },
+        engines: event.engines.slice(0, MODELS_MAX).map(({ kind, label, models, error, notes, compute }) => ({
+          ...{
+            kind: compute ? `${kind} (${compute.device})` : kind,
+            label: cut(label),
+            models,
+            error: error === null ? null : cut(error),
+          },
+          notes: notes.slice(0, MODELS_MAX).map(cut),
         })),
       };
     case "offers":
@@ -32,6 +38,14 @@ export function recordOf(event: AgentEvent, atMs: number): AgentRecord {
           ...(aliases ? { aliases } : {}),
         })),
       };
+    case "withdrawn":
+      return {
+        ...at,
+        ...{ model: cut(event.model), engine: cut(event.engine), code: event.code },
+        ...{ reason: cut(event.reason), retry_in_ms: Math.round(event.retryInMs) },
+      };
+    case "restored":
+      return { ...at, model: cut(event.model), engine: cut(event.engine) };
     case "joined":
       return { ...at, node_id: event.nodeId };
     case "disconnected":
@@ -71,14 +85,21 @@ export function wordsOf(record: AgentRecord): string | null {
   switch (record.type) {
     case "engines":
       return list("engines").length === 0
-        ? "No engine was found: start Ollama or another one, or give --model-path FILE.gguf. Looking again now and then."
+        ? "No engine was found: start Ollama or another one, or bring a model with `gfe model pull`. Looking again now and then."
         : list("engines")
-            .map(({ kind, label, models, error }) =>
+            .flatMap(({ kind, label, models, error, notes }) => [
               error ? `✗ ${kind} at ${label}: ${error}` : `✓ ${kind} at ${label}: ${models} model(s)`,
-            )
+              ...(Array.isArray(notes) ? notes : []).map(
+                (note) => `    ${note}; --engine-slots ${String(kind).split(" ")[0]}=N says otherwise`,
+              ),
+            ])
             .join("\n");
     case "offers":
       return `Offering ${list("models").map(offered).join(", ") || "nothing yet"}`;
+    case "withdrawn":
+      return `✗ ${text("model")} is not offered for now: ${text("reason")}. It is tried again in ${Math.ceil(Number(record.retry_in_ms) / 1000)} s.`;
+    case "restored":
+      return `✓ ${text("model")} works again and is offered.`;
     case "joined":
       return `Joined as ${text("node_id")}. Waiting for work.`;
     case "attempt.started":

@@ -52,6 +52,29 @@ const engineSchema = z.object({
   label: z.string(),
   models: z.number(),
   error: z.string().nullable(),
+  /** What is assumed of it, for it does not tell. */
+  notes: z.array(z.string()).default([]),
+  /** What the built-in engine computes with; null of others. */
+  compute: z
+    .object({
+      device: z.string(),
+      gpu_layers: z.number(),
+      layers: z.number(),
+      gpu_memory_bytes: z.number(),
+      memory_bytes: z.number(),
+    })
+    .nullable()
+    .default(null),
+});
+
+/** A model that is kept back until a probe of it works. */
+const withdrawnSchema = z.object({
+  model: z.string(),
+  engine: z.string(),
+  code: z.string(),
+  reason: z.string(),
+  /** Null while the probe runs. */
+  retry_in_ms: z.number().nullable(),
 });
 
 const gpuSchema = z.object({
@@ -93,6 +116,7 @@ export const agentStatusSchema = z.object({
   slots: z.number(),
   engines: z.array(engineSchema),
   offers: z.array(offerSchema),
+  withdrawn: z.array(withdrawnSchema).default([]),
   attempts: z.array(attemptSchema),
   /** Empty while it serves. */
   paused: z.array(reasonSchema).default([]),
@@ -125,7 +149,7 @@ export interface Standing {
 
 /** The one state that matters most, with its reason in plain words. */
 export function standingOf(status: AgentStatus): Standing {
-  const { connection, draining, offers, attempts, engines, paused, now_ms } = status;
+  const { connection, draining, offers, attempts, engines, withdrawn, paused, now_ms } = status;
   if (draining)
     return {
       state: "draining",
@@ -140,6 +164,8 @@ export function standingOf(status: AgentStatus): Standing {
   const [reason] = paused;
   if (reason) return { state: "paused", words: pausedWords(reason, now_ms) };
   if (offers.length === 0) {
+    const [kept] = withdrawn;
+    if (kept) return { state: "idle", words: `nothing to offer: ${kept.model} is kept back, ${kept.reason}` };
     const broken = engines.find(({ error }) => error !== null);
     return {
       state: "idle",

@@ -9,6 +9,8 @@ import type {
   LlamaModel,
 } from "node-llama-cpp";
 import type { LoadedFacts, ModelToLoad } from "./built-in-wire.ts";
+import { loadingWords } from "./built-in-words.ts";
+import type { Compute } from "./engine.ts";
 
 type Library = typeof import("node-llama-cpp");
 
@@ -74,6 +76,7 @@ export async function loadBuiltInModel(
         chatWrapper.settings.segments?.thought !== undefined,
       ),
       ...measuresOf(library, model.fileInfo),
+      compute: await computeOf(llama, model),
     };
     let embedding: Promise<LlamaEmbeddingContext> | undefined;
     return {
@@ -94,9 +97,22 @@ export async function loadBuiltInModel(
       dispose: () => llama.dispose(),
     };
   } catch (error) {
+    const words = loadingWords(error, { path: modelPath, bytes: options.sizeBytes, slots });
     await llama.dispose();
-    throw error;
+    throw words === null ? error : new Error(words, { cause: error });
   }
+}
+
+/** What the library chose by itself, and what that takes. */
+async function computeOf(llama: Llama, model: LlamaModel): Promise<Compute> {
+  const { gpuVram, cpuRam } = await llama.getLlamaMemoryUsage();
+  return {
+    device: llama.gpu || "cpu",
+    gpuLayers: model.gpuLayers,
+    layers: model.fileInsights.totalLayers,
+    gpuMemoryBytes: gpuVram,
+    memoryBytes: cpuRam,
+  };
 }
 
 /** The model's own template; ChatML where it has none, as other engines do. */

@@ -51,6 +51,13 @@ const factsSchema = z.object({
   parameters: z.string().max(40).optional(),
   contextLength: z.number().int().positive(),
   capabilities: z.array(capabilitySchema).max(64),
+  compute: z.object({
+    device: z.enum(["cuda", "vulkan", "metal", "cpu"]),
+    gpuLayers: z.number(),
+    layers: z.number(),
+    gpuMemoryBytes: z.number(),
+    memoryBytes: z.number(),
+  }),
 });
 
 const id = z.number().int();

@@ -1,15 +1,18 @@
 import { existsSync } from "node:fs";
-import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { copyFile, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Child, Host } from "../host.ts";
+import { listModels } from "../models/library.ts";
 import { createNodeHost } from "../node-host.ts";
 import { describeSandbox } from "../sandbox/open.ts";
 import type { SandboxSettings } from "../sandbox/sandbox.ts";
 import { collect } from "../testing/collect.ts";
+import { attemptId, hubOf, nodeOf } from "../testing/nodes.ts";
 import { createBuiltInEngine } from "./built-in.ts";
 import { type Engine, EngineGone } from "./engine.ts";
+import { inTurn } from "./in-turn.ts";
 
 const modelPath =
   process.env.GFE_TEST_MODEL ?? resolve(import.meta.dirname, "../../../../../shared/models/stories260K.gguf");
@@ -68,6 +71,11 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
           "embedding",
         ],
         slots: 2,
+        // Tiny models go to the CPU, whatever GPU there is.
+        compute: {
+          ...{ device: "cpu", gpuLayers: 0, layers: expect.any(Number) },
+          ...{ gpuMemoryBytes: 0, memoryBytes: expect.any(Number) },
+        },
       },
     ]);
   });
@@ -309,6 +317,57 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
       const text = await readFile(path, "latin1").catch(() => "");
       expect([path, text.includes(secret), text.includes(answer)]).toEqual([path, false, false]);
     }
+  });
+
+  it.each<[string, (whole: Buffer) => Buffer, RegExp]>([
+    ["is cut short", (whole) => whole.subarray(0, 300_000), /cut short or broken.*pull it again/],
+    ["ends in its beginning", (whole) => whole.subarray(0, 300), /pull it again/],
+    ["is a page", () => Buffer.from("<!DOCTYPE html><title>Log in</title>"), /no model file \(GGUF\)/],
+  ])("says what is wrong with a file that %s, and what to do", async (_case, broken, words) => {
+    const path = join(directory, "broken.gguf");
+    await writeFile(path, broken(await readFile(modelPath)));
+    const engine = createBuiltInEngine({ host, modelPath: path, sandbox });
+    await expect(engine.models()).rejects.toThrow(words);
+    await engine.close?.();
+  });
+
+  it("loads nothing for a look at it once it was put aside for its owner", async () => {
+    const path = join(directory, "aside.gguf");
+    await copyFile(modelPath, path);
+    const engine = createBuiltInEngine({ host, modelPath: path, sandbox });
+    const [model] = await engine.models();
+    await engine.unload?.();
+    await writeFile(path, "what can't be loaded");
+    expect(await engine.models()).toEqual([model]);
+    const attempt = { ...completion({}), model: "aside" };
+    await expect(engine.run(attempt, collect(), never())).rejects.toThrow("no model file");
+    await engine.close?.();
+  });
+
+  it("is served by the pulled model's name where no engine is found", async () => {
+    const models = await mkdtemp(join(tmpdir(), "gfe-pulled-"));
+    await symlink(modelPath, join(models, "story-F32.gguf"));
+    const own = { ...host, env: { GFE_MODELS_DIR: models } };
+    const hub = await hubOf();
+    const { agent } = await nodeOf(
+      hub,
+      {},
+      {
+        ...{ host: own, engines: [], detect: { ports: [] } },
+        fallback: async () =>
+          inTurn(
+            (await listModels(own)).map(({ path }) => createBuiltInEngine({ host: own, modelPath: path })),
+          ),
+      },
+    );
+    const connection = await hub.joined();
+    expect(agent.engines).toMatchObject([{ kind: "built-in", compute: { device: "cpu" } }]);
+    const attempt = connection.start({
+      ...{ attempt: attemptId(), model: "story-F32", kind: "completion" },
+      body: { prompt: "Once upon a time", max_tokens: 4 },
+    });
+    expect((await attempt.end).type).toBe("attempt.done");
+    await rm(models, { recursive: true });
   });
 
   it("says what is wrong with a path where no model is", async () => {

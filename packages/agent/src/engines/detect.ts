@@ -1,25 +1,23 @@
-/**
- * Which engines run on this machine. Engines share ports, so each address is asked what it is, and told by the body
- * of its answer, the most particular first. Our own hub, which also speaks Ollama and OpenAI, is never an engine.
- */
+/** Which engines run on this machine: at the addresses that were told, and at the ports that engines are known to take. */
 import type { Capability } from "@gfe/protocol";
-import { z } from "zod";
-import { parseJson, readText } from "../body.ts";
-import { type Host, limitedSignal } from "../host.ts";
+import type { Host } from "../host.ts";
 import { DETECT_LIMITS } from "../limits.ts";
 import { createDigests } from "./digests.ts";
 import type { Engine } from "./engine.ts";
+import { type Detected, identifyEngine } from "./identify.ts";
 import { createOllamaEngine, OLLAMA_PORT } from "./ollama.ts";
 import { createOpenAiEngine } from "./openai-compatible.ts";
-import type { OpenAiKind } from "./openai-models.ts";
 
-export const DEFAULT_PORTS = [OLLAMA_PORT, 8080, 8000, 1234] as const;
+/** Ollama; llama.cpp and LocalAI; vLLM; LM Studio; Jan; KoboldCpp; TabbyAPI. */
+export const DEFAULT_PORTS = [OLLAMA_PORT, 8080, 8000, 1234, 1337, 5001, 5000] as const;
 
 export interface DetectOptions {
   /** Addresses of engines; they are looked at before the default ports. */
   urls?: readonly string[];
   /** Ports of this machine to look at; [] looks at `urls` only. */
   ports?: readonly number[];
+  /** Tells only of what is certain, for an engine that is known at its address is not given up on a doubt. */
+  onlySure?: boolean;
   apiKey?: string;
   /** Attempts at once with one model, for every engine found. */
   slots?: number;
@@ -28,14 +26,13 @@ export interface DetectOptions {
 }
 
 type DetectHost = Pick<Host, "http" | "after" | "env" | "files" | "directories">;
-export type Detected = "ollama" | OpenAiKind | "hub" | "nothing";
-
 /** Looks at every address at once; the engines come in the order of the addresses. */
 export async function detectEngines(host: DetectHost, options: DetectOptions = {}): Promise<Engine[]> {
   const addresses = addressesOf(host, options);
-  const kinds = await Promise.all(addresses.map((url) => identifyEngine(host, url, options.apiKey)));
+  const identities = await Promise.all(addresses.map((url) => identifyEngine(host, url, options.apiKey)));
   return addresses.flatMap((url, index) => {
-    const engine = engineOf(host, url, kinds[index]!, options);
+    const { kind, isSure } = identities[index]!;
+    const engine = isSure || !options.onlySure ? engineOf(host, url, kind, options) : null;
     return engine ? [engine] : [];
   });
 }
@@ -95,50 +92,4 @@ function normalise(text: string): string | null {
   const url = URL.parse(/^https?:\/\//.test(text) ? text : `http://${text}`);
   if (!url || url.username || url.password) return null;
   return `${url.origin}${url.pathname.replace(/\/+$/, "").replace(/\/v1$/, "")}`;
-}
-
-const hubSchema = z.object({ hub_key: z.string() });
-const koboldSchema = z.object({ result: z.literal("KoboldCpp") });
-const propsSchema = z.object({ build_info: z.string() });
-const vllmSchema = z.object({ data: z.array(z.object({ owned_by: z.string() })).min(1) });
-const studioSchema = z.object({ models: z.array(z.object({ key: z.string(), type: z.string() })) });
-const listSchema = z.object({ object: z.literal("list").optional(), data: z.array(z.unknown()) });
-
-/** What answers at an address. All questions go at once: most answers are a quick 404. */
-export async function identifyEngine(host: DetectHost, baseUrl: string, apiKey?: string): Promise<Detected> {
-  const { signal, release } = limitedSignal(host, DETECT_LIMITS.timeoutMs);
-  const headers: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
-  const ask = async (path: string): Promise<string | null> => {
-    try {
-      const response = await host.http({ url: baseUrl + path, headers, signal });
-      if (response.status === 200) return await readText(response, DETECT_LIMITS.bodyBytes);
-      response.cancel();
-      return null;
-    } catch {
-      return null;
-    }
-  };
-  try {
-    const [root, hub, ready, kobold, props, models, studio] = await Promise.all([
-      ask("/"),
-      ask("/api/v1/config"),
-      ask("/readyz"),
-      ask("/api/extra/version"),
-      ask("/props"),
-      ask("/v1/models"),
-      ask("/api/v1/models"),
-    ]);
-    const is = (schema: z.ZodType, body: string | null) =>
-      body !== null && schema.safeParse(parseJson(body)).success;
-    if (is(hubSchema, hub)) return "hub";
-    const speaksOpenAi = is(listSchema, models);
-    if (speaksOpenAi && (ready !== null || is(koboldSchema, kobold))) return "openai-compatible";
-    if (speaksOpenAi && is(propsSchema, props)) return "llama.cpp";
-    if (is(vllmSchema, models) && /"owned_by":\s*"vllm"/.test(models ?? "")) return "vllm";
-    if (speaksOpenAi && is(studioSchema, studio)) return "lm-studio";
-    if (root?.startsWith("Ollama is running")) return "ollama";
-    return speaksOpenAi ? "openai-compatible" : "nothing";
-  } finally {
-    release();
-  }
 }

@@ -1,9 +1,10 @@
 /** How the agent talks to an engine over HTTP: bounded inquiries, bounded streams, refusals in one shape. */
 import type { AttemptFailure } from "@gfe/protocol";
-import { parseJson, readJson, readLines, readText } from "../body.ts";
+import { BodyTooLarge, parseJson, readJson, readLines, readText } from "../body.ts";
 import { type Host, type HttpResponse, limitedSignal } from "../host.ts";
 import { ENGINE_LIMITS } from "../limits.ts";
 import { EngineGone, type EngineOutcome, failed } from "./engine.ts";
+import { faultOf } from "./faults.ts";
 
 export type EngineHost = Pick<Host, "http" | "after">;
 
@@ -17,7 +18,7 @@ export interface EngineAddress {
 const headersOf = ({ apiKey }: EngineAddress): Record<string, string> =>
   apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
 
-/** One JSON answer. Null for any status but 200. Rejects with EngineGone where nothing listens. */
+/** One JSON answer. Null for any status but 200. Rejects with EngineGone where nothing listens, and where a key is wanted. */
 export async function inquire(
   host: EngineHost,
   address: EngineAddress,
@@ -38,6 +39,8 @@ export async function inquire(
     });
     if (response.status === 200) return await readJson(response, ENGINE_LIMITS.jsonBytes);
     response.cancel();
+    if (response.status === 401 || response.status === 403)
+      throw new Error(`${address.baseUrl} wants an API key: put it into GFE_ENGINE_KEY`);
     return null;
   } catch (error) {
     throw goneOr(error, address.baseUrl);
@@ -63,9 +66,21 @@ export interface Exchange {
   traceparent: string | undefined;
 }
 
+const NO_FIRST_TOKEN = `the engine said nothing within ${ENGINE_LIMITS.firstTokenMs / 1000} s`;
+
 /** Posts an attempt; a refusal comes back as its outcome. */
 export async function post(exchange: Exchange): Promise<HttpResponse | EngineOutcome> {
   const { host, address, path, body, signal, traceparent } = exchange;
+  // The connection lives on under this signal, so it is let go of with the attempt and not before.
+  const connection = new AbortController();
+  const onAbort = () => connection.abort(signal.reason);
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  let isHung = false;
+  const patienceOver = host.after(ENGINE_LIMITS.firstTokenMs, () => {
+    isHung = true;
+    connection.abort(new Error(NO_FIRST_TOKEN));
+  });
   let response: HttpResponse;
   try {
     response = await host.http({
@@ -73,15 +88,23 @@ export async function post(exchange: Exchange): Promise<HttpResponse | EngineOut
       method: "POST",
       headers: { ...headersOf(address), ...(traceparent === undefined ? {} : { traceparent }) },
       body: JSON.stringify(body),
-      signal,
+      signal: connection.signal,
     });
   } catch (error) {
+    if (isHung) return failed("engine_error", NO_FIRST_TOKEN, null, "hung");
     throw goneOr(error, address.baseUrl);
+  } finally {
+    patienceOver();
   }
   if (response.status === 200) return response;
   const text = await readText(response, ENGINE_LIMITS.jsonBytes).catch(() => "");
-  return refusal(response.status, errorText(parseJson(text)) ?? text);
+  const told = parseJson(text);
+  return refusal(response.status, errorText(told) ?? text, errorCode(told));
 }
+
+/** OpenAI's `{error: {code}}`. */
+const errorCode = (body: unknown): unknown =>
+  (body as { error?: { code?: unknown } | null } | null | undefined)?.error?.code;
 
 export const isOutcome = (value: HttpResponse | EngineOutcome): value is EngineOutcome => "type" in value;
 
@@ -96,6 +119,10 @@ export async function readStream(
   onLine: (line: string) => EngineOutcome | null,
 ): Promise<EngineOutcome> {
   const silence = createSilence(host, () => response.cancel());
+  const broken = (why: string): EngineOutcome =>
+    silence.over
+      ? failed("engine_error", silence.over, null, "hung")
+      : failed("engine_error", why, null, "crashed");
   let done = false;
   try {
     for await (const lines of readLines(response, ENGINE_LIMITS)) {
@@ -114,48 +141,52 @@ export async function readStream(
         silence.heard();
       }
     }
-    return failed(
-      "engine_error",
-      silence.over ? "the engine fell silent" : "the engine broke off its answer",
-    );
+    options.signal.throwIfAborted();
+    return broken("the engine broke off its answer");
   } catch (error) {
     options.signal.throwIfAborted();
-    return failed(
-      "engine_error",
-      silence.over ? "the engine fell silent" : error instanceof Error ? error.message : "the stream broke",
-    );
+    if (error instanceof BodyTooLarge) return failed("engine_error", error.message);
+    return broken(error instanceof Error ? error.message : "the stream broke");
   } finally {
     silence.rest();
     if (!done) response.cancel();
   }
 }
 
-/** A timer that is put off by noting the time, not by making a new timer for each token. */
+/** Looks this many times in each span that an engine may be silent: what is silent is noticed within a part of it. */
+const LOOKS = 5;
+
+/** A timer that is put off by noting that something was heard, not by making a new one for each token. */
 function createSilence(host: EngineHost, onSilent: () => void) {
-  let heardSinceCheck = false;
+  let spoke = false;
+  let silentLooks = 0;
   let callOff: (() => void) | null = null;
   const self = {
-    over: false,
+    /** What is said of it once it is over. */
+    over: null as string | null,
     heard() {
-      heardSinceCheck = true;
-      callOff ??= host.after(ENGINE_LIMITS.silenceMs, check);
+      silentLooks = 0;
+      if (!spoke) self.rest();
+      spoke = true;
+      callOff ??= look();
     },
     rest() {
       callOff?.();
       callOff = null;
     },
   };
-  function check() {
-    callOff = null;
-    if (heardSinceCheck) {
-      heardSinceCheck = false;
-      callOff = host.after(ENGINE_LIMITS.silenceMs, check);
-      return;
-    }
-    self.over = true;
-    onSilent();
+  function look(): () => void {
+    return host.after(spoke ? ENGINE_LIMITS.stallMs / LOOKS : ENGINE_LIMITS.firstTokenMs, () => {
+      callOff = null;
+      if (spoke && ++silentLooks <= LOOKS) {
+        callOff = look();
+        return;
+      }
+      self.over = spoke ? "the engine fell silent in the middle of its answer" : NO_FIRST_TOKEN;
+      onSilent();
+    });
   }
-  callOff = host.after(ENGINE_LIMITS.silenceMs, check);
+  callOff = look();
   return self;
 }
 
@@ -174,10 +205,11 @@ export function errorText(body: unknown): string | undefined {
 const TOO_LONG =
   /exceeds? the (available )?context|maximum context length|context length exceeded|context_length_exceeded|input length|too many tokens|prompt is too long|longer than the (maximum )?(model|context)/i;
 
-/** An engine's refusal in the link's words. */
-export function refusal(status: number, message: string): EngineOutcome {
+/** An engine's refusal in the link's words; `code` is the engine's own. */
+export function refusal(status: number, message: string, code?: unknown): EngineOutcome {
   const text = message.slice(0, ENGINE_LIMITS.errorTextLength) || `the engine answered ${status}`;
-  return failed(TOO_LONG.test(message) ? "context_length_exceeded" : codeOf(status), text);
+  if (TOO_LONG.test(message)) return failed("context_length_exceeded", text);
+  return failed(codeOf(status), text, null, faultOf(status, message, code));
 }
 
 function codeOf(status: number): AttemptFailure {

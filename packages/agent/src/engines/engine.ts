@@ -7,6 +7,7 @@ import type {
   EngineKind,
   FinishReason,
 } from "@gfe/protocol";
+import type { FaultCode } from "./faults.ts";
 
 /** A model as its engine tells of it. */
 export interface DiscoveredModel {
@@ -20,6 +21,20 @@ export interface DiscoveredModel {
   capabilities: Capability[];
   /** Attempts that the engine runs at once with this model. */
   slots: number;
+  /** Why it is this many, where the engine does not tell and the provider has not said. */
+  slotsAssumed?: string;
+  /** What computes it, where the engine is our own. */
+  compute?: Compute;
+}
+
+export interface Compute {
+  device: "cuda" | "vulkan" | "metal" | "cpu";
+  /** Layers of the model that lie on the GPU, of all that it has. */
+  gpuLayers: number;
+  layers: number;
+  /** What model and context take. */
+  gpuMemoryBytes: number;
+  memoryBytes: number;
 }
 
 export type EngineAttempt = Pick<
@@ -50,7 +65,14 @@ export interface EngineSink {
 
 export type EngineOutcome =
   | { type: "done"; finish: FinishReason[]; usage: EngineUsage | null }
-  | { type: "failed"; code: AttemptFailure; message: string; usage: EngineUsage | null };
+  | {
+      type: "failed";
+      code: AttemptFailure;
+      message: string;
+      usage: EngineUsage | null;
+      /** What it shows to be wrong with the engine or the model, where that is certain. */
+      fault?: FaultCode;
+    };
 
 export interface Engine {
   readonly kind: EngineKind;
@@ -87,7 +109,8 @@ export const failed = (
   code: AttemptFailure,
   message: string,
   usage: EngineUsage | null = null,
-): EngineOutcome => ({ type: "failed", code, message, usage });
+  fault?: FaultCode,
+): EngineOutcome => ({ type: "failed", code, message, usage, ...(fault ? { fault } : {}) });
 
 /** A vector as the wire wants it. */
 export function encodeVector(values: readonly number[]): string {

@@ -23,6 +23,7 @@ describe("Ollama's models", () => {
           "continuation",
         ],
         slots: 1,
+        slotsAssumed: expect.stringContaining("OLLAMA_NUM_PARALLEL"),
       },
     ]);
   });

@@ -34,11 +34,18 @@ type Shown = z.infer<typeof showSchema>;
 const isRemote = (facts: { name?: string; remote_model?: string; remote_host?: string }): boolean =>
   Boolean(facts.remote_model || facts.remote_host) || /[:-]cloud$/.test(facts.name ?? "");
 
+export interface OllamaLimits {
+  slots: number;
+  /** Why it is this many; absent where the provider said so. */
+  slotsAssumed?: string;
+  contextLengthMax: number;
+}
+
 /** A look at the models; what /api/show said is kept by digest, so an unchanged list costs one request. */
 export function createOllamaCatalogue(
   host: EngineHost,
   address: EngineAddress,
-  limits: { slots: number; contextLengthMax: number },
+  limits: OllamaLimits,
 ): (signal?: AbortSignal) => Promise<DiscoveredModel[]> {
   let shownBefore = new Map<string, Shown>();
   let logprobs: boolean | undefined;
@@ -69,12 +76,7 @@ export function createOllamaCatalogue(
   };
 }
 
-function describe(
-  tag: Tag,
-  shown: Shown,
-  limits: { slots: number; contextLengthMax: number },
-  logprobs: boolean,
-): DiscoveredModel | null {
+function describe(tag: Tag, shown: Shown, limits: OllamaLimits, logprobs: boolean): DiscoveredModel | null {
   const capabilities = capabilitiesOf(shown.capabilities ?? ["completion"], logprobs);
   if (capabilities.length === 0) return null;
   const digest = /^(?:sha256:)?([0-9a-f]{12,64})$/.exec(tag.digest ?? "")?.[1];
@@ -86,6 +88,7 @@ function describe(
     contextLength: contextOf(shown, limits.contextLengthMax),
     capabilities,
     slots: limits.slots,
+    ...(limits.slotsAssumed ? { slotsAssumed: limits.slotsAssumed } : {}),
   };
 }
 

@@ -17,6 +17,7 @@ import { type OllamaCall, ollamaCall, ollamaEmbedCall } from "./ollama-request.t
 import { createOllamaReader, readOllamaEmbeddings } from "./ollama-stream.ts";
 
 export const OLLAMA_PORT = 11434;
+const ASSUMED = "Ollama does not tell OLLAMA_NUM_PARALLEL, which is 1 unless it is set";
 
 export interface OllamaOptions {
   host: EngineHost;
@@ -34,9 +35,12 @@ export const OLLAMA_CONTEXT_DEFAULT = 8192;
 const loadedSchema = z.object({ models: z.array(z.object({ name: z.string() })) });
 
 export function createOllamaEngine(options: OllamaOptions): Engine {
-  const { host, baseUrl, slots = 1, contextLengthMax = OLLAMA_CONTEXT_DEFAULT } = options;
+  const { host, baseUrl, slots, contextLengthMax = OLLAMA_CONTEXT_DEFAULT } = options;
   const address = { baseUrl };
-  const catalogue = createOllamaCatalogue(host, address, { slots, contextLengthMax });
+  const catalogue = createOllamaCatalogue(host, address, {
+    contextLengthMax,
+    ...(slots === undefined ? { slots: 1, slotsAssumed: ASSUMED } : { slots }),
+  });
   /** As offered: what is sent as `num_ctx`, the same for every attempt, for another value reloads the model. */
   let offered = new Map<string, DiscoveredModel>();
 

@@ -5,9 +5,9 @@ import { afterEach, describe, expect, it } from "vitest";
 import { createNodeHost } from "../node-host.ts";
 import { collect } from "../testing/collect.ts";
 import { type Answer, createEngineServer, type EngineServer, sse } from "../testing/engine-server.ts";
+import type { OpenAiKind, OpenAiOptions } from "./describe/openai.ts";
 import { createDigests } from "./digests.ts";
 import { createOpenAiEngine } from "./openai-compatible.ts";
-import type { OpenAiKind, OpenAiOptions } from "./openai-models.ts";
 
 const host = createNodeHost();
 let server: EngineServer | undefined;
@@ -175,7 +175,10 @@ describe("models", () => {
   it("of a server that nothing is known of claim little, unless the provider says more", async () => {
     const { engine, server: asked } = await engineOf("openai-compatible", { "/v1/models": list("m") });
     expect(await engine.models()).toEqual([
-      { name: "m", contextLength: 4096, capabilities: ["chat", "completion"], slots: 1 },
+      {
+        ...{ name: "m", contextLength: 4096, capabilities: ["chat", "completion"], slots: 1 },
+        slotsAssumed: expect.any(String),
+      },
     ]);
     const told = createOpenAiEngine({
       host,

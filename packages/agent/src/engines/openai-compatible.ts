@@ -1,7 +1,9 @@
-/** Any server that speaks OpenAI's API: llama.cpp, vLLM, LM Studio, LocalAI, KoboldCpp … */
+/** Any server that speaks OpenAI's API: llama.cpp, vLLM, LM Studio, LocalAI, Jan, KoboldCpp, TabbyAPI … */
 import { z } from "zod";
 import { readJson } from "../body.ts";
 import { ENGINE_LIMITS } from "../limits.ts";
+import type { ListedModel } from "./describe/known.ts";
+import { listOpenAiModels, type OpenAiKind, type OpenAiOptions } from "./describe/openai.ts";
 import {
   type DiscoveredModel,
   type Engine,
@@ -15,7 +17,7 @@ import {
   tokensLeft,
 } from "./engine.ts";
 import { isOutcome, post, readStream, refusal } from "./engine-http.ts";
-import { type ListedModel, listOpenAiModels, type OpenAiKind, type OpenAiOptions } from "./openai-models.ts";
+
 import { createSseReader, readWholeAnswer, usageSchema } from "./openai-stream.ts";
 import { embeddingsRequestSchema } from "./requests.ts";
 
@@ -108,7 +110,7 @@ function bodyOf(kind: OpenAiKind, attempt: EngineAttempt, model: ListedModel): R
   const { repeat_penalty: repeatPenalty, reasoning_effort: effort, ...body } = attempt.body;
   const { prefix } = attempt;
   const tool = typeof body.tool_choice === "object" ? namedTool.safeParse(body).data : undefined;
-  const penalty = kind === "vllm" ? "repetition_penalty" : "repeat_penalty";
+  const penalty = kind === "vllm" || kind === "tabbyapi" ? "repetition_penalty" : "repeat_penalty";
   return {
     ...body,
     ...(prefix ? continued(attempt.kind, body, prefix) : {}),

@@ -60,6 +60,7 @@ function world() {
       pause_when: { keyboard_minutes: null, game: true, battery: true, metered: true },
       engines: [],
       offers: [],
+      withdrawn: [],
       attempts: [],
       paused: [],
       limits: {},

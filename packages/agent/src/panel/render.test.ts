@@ -11,7 +11,9 @@ const statusOf = (patch: Partial<AgentStatus> = {}): AgentStatus => ({
   ...{ version: "0.1.0", process_id: 42, started_at_ms: NOW - 11_520_000, now_ms: NOW },
   ...{ name: "quick-fox", hub: "https://hub.example.org", node_id: "node_1", draining: false, slots: 4 },
   connection: { state: "joined", since_ms: NOW - 11_000_000, problem: null, retry_at_ms: null },
-  engines: [{ kind: "ollama", label: "http://127.0.0.1:11434", models: 2, error: null }],
+  engines: [
+    { kind: "ollama", label: "http://127.0.0.1:11434", models: 2, error: null, notes: [], compute: null },
+  ],
   offers: [
     { model: "llama3.2:1b", slots: 4, running: 1, engine: "ollama" },
     { model: "qwen3:8b", slots: 2, running: 0, engine: "ollama" },
@@ -19,6 +21,7 @@ const statusOf = (patch: Partial<AgentStatus> = {}): AgentStatus => ({
   attempts: [
     { attempt: "att_1", model: "llama3.2:1b", started_at_ms: NOW - 3_100, tokens: 128, tokens_s: 45.12 },
   ],
+  withdrawn: [],
   paused: [],
   limits: {},
   schedule: { on: true, windows: [] },
@@ -124,6 +127,19 @@ p pause  l limits  s schedule  q quit  ?`.slice(1),
       { offers: [], engines: [], attempts: [] },
       "○ Idle — nothing to offer: no engine was found; start Ollama or another one",
     ],
+    [
+      "keeps its only model back",
+      {
+        ...{ offers: [], attempts: [] },
+        withdrawn: [
+          {
+            ...{ model: "qwen3:8b", engine: "http://127.0.0.1:11434", code: "hung" },
+            ...{ reason: "the engine said nothing", retry_in_ms: 30_000 },
+          },
+        ],
+      },
+      "○ Idle — nothing to offer: qwen3:8b is kept back, the engine said nothing",
+    ],
     ["leaves", { draining: true }, "◌ Leaving — letting 1 answer end, then leaving"],
   ])("says in plain words that it %s", (_what, patch, words) => {
     expect(plain(viewOf(patch), 120, 20)[1]).toBe(words);
@@ -170,7 +186,8 @@ p pause  l limits  s schedule  q quit  ?`.slice(1),
               ...{ name, hub: `https://${words}` },
               offers: [{ model, slots: 1, running: 0, engine: name }],
               attempts: [{ attempt: "a", model, started_at_ms: 0, tokens: 1, tokens_s: null }],
-              engines: [{ kind: name, label: model, models: 0, error: words }],
+              engines: [{ kind: name, label: model, models: 0, error: words, notes: [], compute: null }],
+              withdrawn: [{ model, engine: name, code: "hung", reason: words, retry_in_ms: null }],
               paused: [{ code: "schedule", message: words }],
             },
             { records: [{ at_ms: NOW, type: "warning", message: words }], prompt: name },

@@ -151,9 +151,9 @@ function attemptLines({ attempts, slots, now_ms }: AgentStatus, columns: number)
   ];
 }
 
-function modelLines({ offers, engines }: AgentStatus, columns: number): Line[] {
+function modelLines({ offers, engines, withdrawn }: AgentStatus, columns: number): Line[] {
   const broken = engines.filter(({ error }) => error !== null);
-  if (offers.length + broken.length === 0) return [];
+  if (offers.length + broken.length + withdrawn.length === 0) return [];
   const width = Math.min(48, Math.max(10, columns - 30));
   const shown = offers.slice(0, MODELS_SHOWN);
   return [
@@ -167,6 +167,9 @@ function modelLines({ offers, engines }: AgentStatus, columns: number): Line[] {
       ],
     ),
     ...more(offers.length - shown.length),
+    ...withdrawn
+      .slice(0, MODELS_SHOWN)
+      .map(({ model, reason }): Line => [tone("bad", "  ✗ "), printable(`${model} is kept back: ${reason}`)]),
     ...broken.map(
       ({ kind, label, error }): Line => [tone("bad", "  ✗ "), printable(`${kind} at ${label}: ${error}`)],
     ),

@@ -1,8 +1,14 @@
 /** `gfe up` on Node: the engines that only the full program has, traces, signals. */
 import {
   AGENT_VERSION,
+  createBuiltInEngine,
   createScriptedEngine,
+  type Engine,
   type Host,
+  inTurn,
+  listModels,
+  ModelProblem,
+  modelNamed,
   type Output,
   runUp,
   type StartedOptions,
@@ -14,9 +20,23 @@ import { Failure } from "../failure.ts";
 import { createLines } from "../lines.ts";
 import { onStopSignals } from "../signals.ts";
 
-export async function up(host: Host, options: UpOptions & StartedOptions, out: Output): Promise<number> {
-  const started = await startedEngines(host, options);
+interface FullOptions extends UpOptions, StartedOptions {
+  modelPath?: string;
+  model: readonly string[];
+}
+
+export async function up(host: Host, options: FullOptions, out: Output): Promise<number> {
+  const { scripted, modelPath } = options;
+  const named = await Promise.all(options.model.map((name) => modelNamed(host, name))).catch(
+    (error: unknown) => {
+      throw error instanceof ModelProblem ? new Failure(error.message) : error;
+    },
+  );
+  const models = [...(modelPath ? [modelPath] : []), ...named.map(({ path }) => path)];
+  const started = await startedEngines(host, options, models.length > 0);
   if (started.type === "failed") throw new Failure(started.message);
+  const builtIn = (paths: readonly string[]): Engine[] =>
+    inTurn(paths.map((path) => createBuiltInEngine({ host, modelPath: path, sandbox: started.settings })));
   const tracing = await traced();
   const line = createLines((text) => process.stdout.write(text));
   const status = await runUp(
@@ -24,8 +44,9 @@ export async function up(host: Host, options: UpOptions & StartedOptions, out: O
     options,
     { ...out, line },
     {
-      engines: [...(options.scripted ? [createScriptedEngine(host)] : []), ...started.engines],
+      engines: [...(scripted ? [createScriptedEngine(host)] : []), ...builtIn(models), ...started.engines],
       sandbox: started.sandbox,
+      fallback: async () => builtIn((await listModels(host)).map(({ path }) => path)),
       tracer: tracing?.tracer,
       onStopSignals,
     },

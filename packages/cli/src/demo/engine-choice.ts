@@ -8,10 +8,10 @@ import {
   createScriptedEngine,
   describeSandbox,
   detectEngines,
+  download,
   type Engine,
   type Host,
 } from "@gfe/agent";
-import { DEMO_MODEL, downloadModel } from "./model-download.ts";
 
 export interface EngineChoice {
   /** For people; says so when no model runs. */
@@ -22,6 +22,15 @@ export interface EngineChoice {
   model: string;
 }
 
+/** Qwen2.5 0.5B Instruct by Alibaba Cloud, quantised by its makers; the revision is pinned, so the hash is too. */
+const DEMO_MODEL = {
+  name: "qwen2.5-0.5b-instruct-q4_k_m",
+  url: "https://huggingface.co/Qwen/Qwen2.5-0.5B-Instruct-GGUF/resolve/9217f5db79a29953eb74d5343926648285ec7e67/qwen2.5-0.5b-instruct-q4_k_m.gguf",
+  bytes: 491_400_032,
+  sha256: "74a4da8c9fdbcd15bd1f6d01d621410d31c6fc00986f5eb687824e7b93d7a9db",
+  licence: "Apache-2.0",
+};
+
 const ASK_TIMEOUT_MS = 20_000;
 
 export async function chooseEngine(host: Host, download: boolean): Promise<EngineChoice> {
@@ -30,7 +39,7 @@ export async function chooseEngine(host: Host, download: boolean): Promise<Engin
     const chat = models.find(({ capabilities }) => capabilities.includes("chat"));
     if (chat) return { label: `${engine.kind} at ${engine.label}`, make: () => engine, model: chat.name };
   }
-  const path = process.env.GFE_MODEL ?? (await downloadedModel(download));
+  const path = process.env.GFE_MODEL ?? (await downloadedModel(host, download));
   if (path) {
     // The demo's only consumer is who runs it: where nothing confines the engine, it is said and goes on.
     const confined = (await describeSandbox(host)).status !== null;
@@ -64,13 +73,18 @@ export async function chooseEngine(host: Host, download: boolean): Promise<Engin
 }
 
 /** The demo's model if it is there, or if its user wants it. */
-async function downloadedModel(unasked: boolean): Promise<string | null> {
+async function downloadedModel(host: Host, unasked: boolean): Promise<string | null> {
   const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "gpu-for-everyone");
   const path = join(cache, `${DEMO_MODEL.name}.gguf`);
   if (existsSync(path)) return path;
   if (!unasked && !(await wanted())) return null;
   try {
-    await downloadModel(DEMO_MODEL, path, showProgress);
+    await host.files.makeDirectory(cache, 0o755);
+    const { name, url, bytes, sha256 } = DEMO_MODEL;
+    await download({
+      ...{ host, path, page: null, file: { name, url, bytes, sha256 } },
+      onProgress: ({ bytes: loaded }) => showProgress(loaded),
+    });
     process.stdout.write("\n");
     return path;
   } catch (error) {

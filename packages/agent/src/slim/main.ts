@@ -1,0 +1,70 @@
+/** The slim executable's program: the agent, without an engine of its own, on the small native host. */
+
+import "./install.ts";
+import { EXIT, type Output } from "../commands/command.ts";
+import { parseLine } from "../commands/parse.ts";
+import { agentRuns } from "../commands/run.ts";
+import { agentCommands } from "../commands/table.ts";
+import { runUp, type UpOptions } from "../commands/up.ts";
+import { createScriptedEngine } from "../engines/scripted.ts";
+import type { Host } from "../host.ts";
+import { AGENT_VERSION } from "../version.ts";
+import { native } from "./install.ts";
+import { createSlimHost } from "./slim-host.ts";
+
+/** A terminal passes one Ctrl-C on to several programs: what comes so soon after the first is the same press. */
+const SAME_PRESS_MS = 500;
+
+const out: Output = {
+  line: (text) => native.print(1, `${text}\n`),
+  error: (text) => native.print(2, `${text}\n`),
+};
+
+function onStopSignals(first: () => void, again: () => void): void {
+  let firstAtMs: number | null = null;
+  native.onStop(() => {
+    const nowMs = native.nowMs();
+    if (firstAtMs === null) {
+      firstAtMs = nowMs;
+      first();
+    } else if (nowMs - firstAtMs >= SAME_PRESS_MS) again();
+  });
+}
+
+const up = (host: Host, options: UpOptions): Promise<number> =>
+  runUp(host, options, out, {
+    engines: options.scripted ? [createScriptedEngine(host)] : [],
+    onStopSignals,
+  });
+
+async function main(): Promise<number> {
+  const parsed = parseLine(agentCommands, native.args, native.env);
+  switch (parsed.type) {
+    case "version":
+      out.line(AGENT_VERSION);
+      return EXIT.fine;
+    case "help":
+      out.line(parsed.text);
+      return EXIT.fine;
+    case "wrong":
+      out.error(`gfe: ${parsed.message}`);
+      return EXIT.failed;
+    case "run": {
+      const { configDir } = parsed.options;
+      const host = createSlimHost(native, {
+        log: { info() {}, warn: (_fields, message) => out.error(`warning: ${message}`) },
+        ...(typeof configDir === "string" ? { configDir, stateDir: configDir } : {}),
+      });
+      if (parsed.command.name === "up") return up(host, parsed.options as unknown as UpOptions);
+      return agentRuns[parsed.command.name]!(host, parsed.options, out);
+    }
+  }
+}
+
+main().then(
+  (code) => native.exit(code),
+  (error: unknown) => {
+    out.error(`gfe: ${error instanceof Error ? error.message : String(error)}`);
+    native.exit(EXIT.failed);
+  },
+);

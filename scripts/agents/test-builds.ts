@@ -1,0 +1,31 @@
+/** Builds of the slim program for tests on this machine. Go keeps what it compiled: the second build takes a second. */
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { bundleScript } from "./bundle.ts";
+import { buildSlim, goVersion } from "./slim.ts";
+import { TARGETS } from "./targets.ts";
+
+const AGENT = new URL("../../packages/agent/src/slim/", import.meta.url).pathname;
+const goos: Partial<Record<string, string>> = { linux: "linux", darwin: "darwin", win32: "windows" };
+const goarch: Partial<Record<string, string>> = { x64: "amd64", arm64: "arm64" };
+
+/** Whether this machine can build and run it. Says so aloud where it can't: CI must. */
+export async function canBuildSlim(what: string): Promise<boolean> {
+  if (await goVersion()) return true;
+  console.warn(`\n*** Go is not installed: ${what} is NOT tested. Install Go 1.26 or later. ***\n`);
+  return false;
+}
+
+/** The path of a program made for this machine: the agent, or the conformance cases in its place. */
+export async function buildSlimHere(kind: "agent" | "conformance"): Promise<string> {
+  const target = TARGETS.find(
+    (one) => one.goos === goos[process.platform] && one.goarch === goarch[process.arch],
+  );
+  if (!target) throw new Error(`there is no slim executable for ${process.platform} ${process.arch}`);
+  const isAgent = kind === "agent";
+  await bundleScript(join(AGENT, isAgent ? "main.ts" : "conformance-main.ts"), kind);
+  const path = join(mkdtempSync(join(tmpdir(), "gfe-slim-")), `gfe-${kind}`);
+  await buildSlim(target, path, isAgent ? [] : ["conformance"]);
+  return path;
+}

@@ -1,0 +1,3 @@
+module github.com/go-sourcemap/sourcemap
+
+go 1.26.0

@@ -386,7 +386,18 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     });
   }
 
+  const watched = new Set<Engine>();
+  /** An engine that goes away or comes back by itself is not waited for until the next look. */
+  function watchEngines(): void {
+    for (const { engine } of catalogue.engines) {
+      if (watched.has(engine)) continue;
+      watched.add(engine);
+      engine.watch?.(() => void refresh());
+    }
+  }
+
   await catalogue.refresh(options.signal);
+  watchEngines();
   onEvent({ type: "engines", engines: catalogue.engines.map(describe) });
   options.signal?.throwIfAborted();
   options.signal?.addEventListener("abort", onAbort, { once: true });

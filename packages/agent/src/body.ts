@@ -51,7 +51,7 @@ const LINE_FEED = 10;
  * says itself whether the connection is cut or released.
  */
 export async function* readLines(
-  response: HttpResponse,
+  response: Pick<HttpResponse, "body">,
   limits: { lineBytes: number; streamBytes: number },
 ): AsyncGenerator<string[], void, void> {
   const decoder = new TextDecoder();

@@ -144,6 +144,30 @@ export type RunResult =
   | { type: "absent" }
   | { type: "timeout" };
 
+/** A program that runs beside the agent. */
+export interface Child {
+  /** Undefined where it could not be started. */
+  readonly pid: number | undefined;
+  /** Read once; not reading holds the program back. */
+  readonly stdout: AsyncIterable<Uint8Array>;
+  readonly stderr: AsyncIterable<Uint8Array>;
+  /** Resolves when the program may be given more; what an ended program is given is lost. */
+  write(bytes: Uint8Array): Promise<void>;
+  closeInput(): void;
+  /** Reaches the program's whole process group; SIGKILL unless told otherwise. */
+  kill(signal?: "SIGTERM" | "SIGKILL"): void;
+  /** Never rejects; a program that is not there ends with 127. */
+  readonly ended: Promise<{ exitCode: number | null; signal: string | null }>;
+}
+
+/** How a part of this program is run as a program of its own. */
+export interface Helper {
+  command: string;
+  args: readonly string[];
+  /** Files and folders that it reads, besides what every system has in /usr. */
+  reads: readonly string[];
+}
+
 export interface Log {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
@@ -180,6 +204,14 @@ export interface Host {
   readonly terminal: Terminal | null;
   /** Of this program, for its owner to see. */
   readonly processId: number;
+  /** Starts a program without a shell, in a process group of its own. Its environment is exactly `env`. */
+  spawn(
+    command: string,
+    args: readonly string[],
+    options?: { env?: Readonly<Record<string, string>>; directory?: string },
+  ): Child;
+  /** `relay`: see sandbox/relay-client.ts. `built-in`: the built-in engine. Null where this host has none. */
+  helper(name: "relay" | "built-in"): Helper | null;
   /** Milliseconds since 1970 at its start, going on evenly: for durations. A jump of the wall clock does not move it. */
   nowMs(): number;
   /** Calls back once after `ms`; returns how to call it off. */

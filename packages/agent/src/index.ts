@@ -2,14 +2,14 @@ export * from "./agent.ts";
 export * from "./aliases.ts";
 export type { PriceList } from "./catalogue.ts";
 export { asRun, type CommandRun, type CommandSpec, OptionError, type Output } from "./commands/command.ts";
+export { type StartedOptions, startedEngines } from "./commands/engines.ts";
 export { examplesOf, flagsOf } from "./commands/help.ts";
 export { type ParsedLine, parseLine } from "./commands/parse.ts";
 export { agentRuns } from "./commands/run.ts";
 export { agentCommands } from "./commands/table.ts";
 export { runUp, type UpOptions } from "./commands/up.ts";
 export * from "./device.ts";
-export { createBuiltInEngine } from "./engines/built-in.ts";
-export type { BuiltInOptions } from "./engines/built-in-model.ts";
+export { type BuiltInOptions, createBuiltInEngine } from "./engines/built-in.ts";
 export type { OpenAiOptions } from "./engines/describe/openai.ts";
 export { DEFAULT_PORTS, type DetectOptions, detectEngines } from "./engines/detect.ts";
 export {
@@ -26,6 +26,7 @@ export { createOllamaEngine, type OllamaOptions } from "./engines/ollama.ts";
 export { createOpenAiEngine } from "./engines/openai-compatible.ts";
 export { createScriptedEngine, type Script, type ScriptedFailure } from "./engines/scripted.ts";
 export { parseSlotLimits, type SlotLimits } from "./engines/slot-limits.ts";
+export { createStartedEngine, type StartedEngineOptions } from "./engines/started.ts";
 export * from "./errors.ts";
 export { delay, type Files, type Host, type Log } from "./host.ts";
 export { type HubAddress, parseHubAddress } from "./hub-address.ts";
@@ -39,4 +40,13 @@ export { createNodeHost, type NodeHostOptions } from "./node-host.ts";
 export { dialNodeSocket } from "./node-network.ts";
 export { type ParsedPrice, parsePrice } from "./price.ts";
 export { probeGpus } from "./probe.ts";
+export { describeSandbox } from "./sandbox/open.ts";
+export {
+  SANDBOX_KINDS,
+  type SandboxKind,
+  type SandboxProblem,
+  type SandboxSettings,
+  type SandboxStatus,
+  SandboxUnavailable,
+} from "./sandbox/sandbox.ts";
 export { AGENT_VERSION } from "./version.ts";

@@ -4,8 +4,10 @@ import { homedir, hostname } from "node:os";
 import { join } from "node:path";
 import type { Files, Host, Log, RunResult } from "./host.ts";
 import { nodeFiles } from "./node-files.ts";
+import { nodeHelper } from "./node-helper.ts";
 import { serveLocal } from "./node-local.ts";
 import { createNodeHttp, dialNodeSocket } from "./node-network.ts";
+import { spawnProgram } from "./node-spawn.ts";
 import { createNodeTerminal } from "./node-terminal.ts";
 
 const RUN_OUTPUT_BYTES_MAX = 1024 * 1024;
@@ -16,6 +18,8 @@ export interface NodeHostOptions {
   stateDir?: string;
   files?: Files;
   log?: Log;
+  /** Where a packed program keeps its helpers; the files beside this one unless given. */
+  helper?: Host["helper"];
 }
 
 const silent: Log = { info() {}, warn() {} };
@@ -42,6 +46,8 @@ export function createNodeHost(options: NodeHostOptions = {}): Host {
     serve: serveLocal,
     terminal: createNodeTerminal(env),
     processId: process.pid,
+    spawn: spawnProgram,
+    helper: options.helper ?? nodeHelper,
     // Evenly, whatever becomes of the wall clock: a jump of it is no silence of the hub.
     nowMs: () => performance.timeOrigin + performance.now(),
     after(ms, callback) {

@@ -47,6 +47,7 @@ describe.skipIf(!isThere && !process.env.CI)("on a real model", () => {
       [
         ...[MAIN, "up", "--hub", world.hub.url, "--no-detect", "--json"],
         ...["--model-path", modelPath, "--config-dir", own],
+        ...(existsSync("/usr/bin/bwrap") ? [] : ["--sandbox", "none"]),
       ],
       {
         env: { PATH: process.env.PATH, HOME: own, GFE_AGENT_TOKEN: provider.agentToken },

@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { type Agent, createBuiltInEngine, createNodeHost, type Engine } from "@gfe/agent";
+import { type Agent, createBuiltInEngine, createNodeHost, describeSandbox, type Engine } from "@gfe/agent";
 import OpenAI from "openai";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { joinAgent } from "./agents.ts";
@@ -38,7 +38,8 @@ describe.skipIf(!isThere && !process.env.CI)("on a real model", () => {
     consumer = await world.person("consumer");
     directory = mkdtempSync(join(tmpdir(), "gfe-client-"));
     const host = createNodeHost({ configDir: join(directory, "config"), stateDir: join(directory, "state") });
-    engine = createBuiltInEngine({ host, modelPath, slots: 2, embeddings: true, gpu: false });
+    const sandbox = (await describeSandbox(host)).status ? {} : { kind: "none" as const };
+    engine = createBuiltInEngine({ host, modelPath, slots: 2, embeddings: true, gpu: false, sandbox });
     agent = await joinAgent([engine], {
       host,
       hubUrl: world.hub.url,

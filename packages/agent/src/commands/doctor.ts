@@ -3,6 +3,7 @@ import { type Check, type DoctorContext, failed } from "../doctor/check.ts";
 import { checkEngines } from "../doctor/engines.ts";
 import { checkHub } from "../doctor/hub.ts";
 import { checkFiles, checkGpus, checkRuntime } from "../doctor/machine.ts";
+import { checkSandbox } from "../doctor/sandbox.ts";
 import { checkStanding } from "../doctor/standing.ts";
 import type { Host } from "../host.ts";
 import { printable } from "../panel/text.ts";
@@ -23,6 +24,7 @@ const doctors: readonly (readonly [string, Doctor])[] = [
   ["files", ({ host }) => checkFiles(host)],
   ["gpu", ({ host }) => checkGpus(host)],
   ["engines", checkEngines],
+  ["sandbox", checkSandbox],
   ["hub", checkHub],
   ["agent", checkAgent],
   ["demand", checkStanding],

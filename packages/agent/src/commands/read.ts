@@ -12,6 +12,15 @@ export function readPositive(text: string): number {
   return value;
 }
 
+const UNITS = { K: 1, M: 2, G: 3, T: 4 } as const;
+
+/** "800M", "12G", "1.5GiB": bytes. */
+export function readBytes(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([KMGT])(?:i?B)?$/i.exec(text.trim());
+  if (!match) throw new OptionError(`${text} is no size: write 800M or 12G`);
+  return Math.floor(Number(match[1]) * 1024 ** UNITS[match[2]!.toUpperCase() as keyof typeof UNITS]);
+}
+
 export function readPrice(text: string): PriceWire {
   const parsed = parsePrice(text);
   if (parsed.type === "invalid") throw new OptionError(parsed.message);

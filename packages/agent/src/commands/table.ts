@@ -1,8 +1,10 @@
 /** The provider's commands, as data. What each does is in run.ts; only `up` is each program's own. */
+import { SANDBOX_KINDS } from "../sandbox/sandbox.ts";
 import type { CommandSpec, OptionSpec } from "./command.ts";
 import {
   dataPolicies,
   readAliases,
+  readBytes,
   readDuration,
   readLimit,
   readPositive,
@@ -41,6 +43,50 @@ const TOKEN: OptionSpec = {
   env: "GFE_AGENT_TOKEN",
 };
 
+/** Engines that it starts itself, and what confines them. */
+const STARTED: readonly OptionSpec[] = [
+  {
+    name: "engine-command",
+    fullOnly: true,
+    value: "command",
+    meaning:
+      "start this engine and keep it running: '/opt/llama-server -m /models/a.gguf', 'ollama serve', or any other with {port} where its port belongs",
+  },
+  {
+    fullOnly: true,
+    name: "engine-image",
+    value: "image",
+    meaning: "the image in which Podman or Docker finds that engine",
+  },
+  {
+    name: "engine-read",
+    fullOnly: true,
+    value: "path",
+    meaning: "a file or folder that the engine reads beside those its command names; may be repeated",
+    many: true,
+    fallback: [],
+    read: (path, paths) => [...(paths as string[]), path],
+  },
+  {
+    name: "engine-memory",
+    fullOnly: true,
+    value: "size",
+    meaning:
+      "most memory of an engine that it starts: 800M, 12G; three quarters of this machine's unless given",
+    read: readBytes,
+  },
+  {
+    name: "sandbox",
+    fullOnly: true,
+    value: "kind",
+    meaning:
+      "what confines engines that it starts: bubblewrap on Linux unless given; never none unless you say so",
+    env: "GFE_SANDBOX",
+    choices: SANDBOX_KINDS,
+  },
+  { fullOnly: true, name: "runtime", value: "name", meaning: "the containers' runtime; runsc is gVisor" },
+];
+
 const UP: CommandSpec = {
   name: "up",
   summary: "share this machine's engines through a hub and earn",
@@ -54,6 +100,7 @@ const UP: CommandSpec = {
       env: "GFE_MODEL",
       fullOnly: true,
     },
+    ...STARTED,
     {
       name: "model",
       value: "name",
@@ -131,6 +178,7 @@ Traces of attempts go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_END
     "gfe up --hub https://hub.example.org",
     "gfe up --model qwen2.5-0.5b-instruct-q4_k_m",
     "gfe up --model-path ./model.gguf --price request=0,in=0.2,out=0.6",
+    "gfe up --model-path ./model.gguf --engine-memory 12G --sandbox podman --runtime runsc",
     "GFE_AGENT_TOKEN=gfe_at_… gfe up --plain",
   ],
 };

@@ -15,6 +15,7 @@ import { EndpointTaken, type Host } from "../host.ts";
 import { parseHubAddress } from "../hub-address.ts";
 import { openPanel, type Panel, type PanelActions } from "../panel/panel.ts";
 import { printable } from "../panel/text.ts";
+import type { SandboxStatus } from "../sandbox/sandbox.ts";
 import { EXIT, type Output } from "./command.ts";
 import { alreadyRunning } from "./running.ts";
 import { agentToken } from "./token.ts";
@@ -40,6 +41,8 @@ export interface UpOptions {
 export interface UpParts {
   /** Engines of its own, beside those that are found. */
   engines: readonly Engine[];
+  /** What confines those that it starts. */
+  sandbox?: SandboxStatus | null;
   /** Engines to serve where none is given or found. */
   fallback?: () => Promise<readonly Engine[]>;
   tracer?: Tracer | undefined;
@@ -70,8 +73,16 @@ async function run(host: Host, options: UpOptions, out: Output, parts: UpParts):
   const stopping = new AbortController();
   const name = options.name ?? host.hostName;
   const abort = () => stopping.abort();
-  const control = await startControl({ host, hub: origin, token: got.token, name, abort });
+  const control = await startControl({
+    host,
+    hub: origin,
+    token: got.token,
+    name,
+    abort,
+    sandbox: parts.sandbox ?? null,
+  });
   const view = showing(host, options, out, control);
+  for (const { what, cure } of parts.sandbox?.problems ?? []) view.log.warn({}, `${what}; ${cure}`);
   parts.onStopSignals(
     () => control.drain(false),
     () => control.drain(true),

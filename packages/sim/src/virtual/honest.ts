@@ -111,6 +111,10 @@ export class HonestNode implements SimNode {
       serve: () => Promise.reject(new Error("there is nobody")),
       terminal: null,
       processId: 1,
+      spawn: () => {
+        throw new Error("nothing is started here");
+      },
+      helper: () => null,
       nowMs: () => clock.nowMs,
       after: (ms, callback) => clock.after(Math.max(1, ms), callback),
       soon: (callback) => void clock.after(0, callback),

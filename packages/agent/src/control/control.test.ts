@@ -1,10 +1,19 @@
 /** A running agent's endpoint and journal, on real files and a real socket. */
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { request } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { startAgent } from "../agent.ts";
 import { createScriptedEngine, type Script } from "../engines/scripted.ts";
@@ -255,6 +264,24 @@ describe("one agent a state directory", () => {
     await expect(controlOf(host)).rejects.toThrow(EndpointTaken);
   });
 
+  it("leaves a directory that was there as it is, and refuses one in /tmp that others can enter", async () => {
+    const host = newHost();
+    mkdirSync(host.directories.state);
+    chmodSync(host.directories.state, 0o755);
+    await controlOf(host);
+    expect(statSync(host.directories.state).mode & 0o777).toBe(0o755);
+    expect(statSync(controlEndpoint(host)).mode & 0o777).toBe(0o600);
+    const far = createNodeHost({
+      configDir: host.directories.config,
+      stateDir: join(host.directories.config, "y".repeat(120)),
+    });
+    const foreign = dirname(controlEndpoint(far));
+    clean.push(() => rmSync(foreign, { recursive: true, force: true }));
+    mkdirSync(foreign);
+    chmodSync(foreign, 0o777);
+    await expect(controlOf(far)).rejects.toThrow(/is open to other users/);
+  });
+
   it("finds a shorter place where the directory's name is too long for a socket", async () => {
     const directory = mkdtempSync(join(tmpdir(), "gfe-control-"));
     clean.push(() => rmSync(directory, { recursive: true, force: true }));
@@ -263,6 +290,7 @@ describe("one agent a state directory", () => {
     await controlOf(host);
     expect((await askAgent(host)).type).toBe("status");
     expect(controlEndpoint(host)).not.toBe(controlEndpoint(newHost()));
+    clean.push(() => rmSync(dirname(controlEndpoint(host)), { recursive: true, force: true }));
   });
 });
 

@@ -26,14 +26,20 @@ export function controlEndpoint(host: EndpointHost): string {
   return files.join(`/tmp/gfe-${shortHash(directories.state)}`, "agent.sock");
 }
 
-/** Makes the directory of the socket, which nobody else may enter. Throws where it belongs to somebody else. */
+/**
+ * Makes the directory of the socket, which nobody else may enter. One that was there stays as it is: it may be anything that
+ * `--config-dir` names, and the socket itself lets nobody else in. Throws where somebody else made the one in /tmp first.
+ */
 export async function prepareEndpoint(host: EndpointHost): Promise<string> {
   const endpoint = controlEndpoint(host);
   if (host.platform === "win32") return endpoint;
   const directory = endpoint.slice(0, endpoint.lastIndexOf("/"));
   await host.files.makeDirectory(directory, PRIVATE_DIRECTORY_MODE);
   const mode = (await host.files.facts(directory))?.mode ?? null;
-  if (mode !== null && (mode & 0o077) !== 0) await host.files.setMode(directory, PRIVATE_DIRECTORY_MODE);
+  if (directory.startsWith("/tmp/gfe-") && mode !== null && (mode & 0o077) !== 0)
+    throw new Error(
+      `${directory} is open to other users: remove it, or give the agent a shorter --config-dir`,
+    );
   return endpoint;
 }
 

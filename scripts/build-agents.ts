@@ -1,6 +1,6 @@
 /**
  * `npm run build:agents [-- --only slim|full] [--target linux-x64]`: every executable of the agent, from this one machine, into
- * dist/agents/, with a manifest, sums and compressed copies. Fails where a file is above its limit. docs/executables.md.
+ * dist/agents/, with a manifest, sums and compressed copies. Fails where a file is above its limit.
  */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

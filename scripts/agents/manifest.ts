@@ -24,9 +24,10 @@ export async function describeFile(
   path: string,
   { os, arch, kind }: Pick<BuiltFile, "os" | "arch" | "kind">,
 ): Promise<BuiltFile> {
-  await promisify(execFile)("xz", ["--keep", "--force", kind === "slim" ? "-9e" : "-9", path], {
-    timeout: COMPRESS_MS,
-  });
+  const preset = `--lzma2=preset=${kind === "slim" ? "9e" : "9"}`;
+  // Calls written with absolute addresses compress better; xz undoes it when it unpacks.
+  const filters = arch === "x64" ? ["--x86", preset] : [preset];
+  await promisify(execFile)("xz", ["--keep", "--force", ...filters, path], { timeout: COMPRESS_MS });
   return {
     name: basename(path),
     os,

@@ -31,7 +31,7 @@ function Install-Gfe {
     throw "There is no agent for the processor $env:PROCESSOR_ARCHITECTURE. With Node 20 or later: npx gpu-for-everyone up"
   }
   # Windows on ARM runs programs for x64 as well.
-  $Name = "gfe-agent-$Kind-windows-x64.exe"
+  $Name = if ($Kind -eq 'slim') { 'gfe-agent-slim-windows-x64.exe' } else { 'gfe-windows-x64.exe' }
   $Work = Join-Path ([IO.Path]::GetTempPath()) ("gfe-" + [Guid]::NewGuid().ToString('N'))
   New-Item -ItemType Directory -Path $Work | Out-Null
   try {

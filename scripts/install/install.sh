@@ -137,7 +137,10 @@ main() {
     aarch64 | arm64) ARCH=arm64 ;;
     *) fail "there is no agent for the processor $(uname -m)" 'With Node 20 or later: npx gpu-for-everyone up' ;;
   esac
-  NAME="gfe-agent-$KIND-$OS-$ARCH"
+  case $KIND in
+    slim) NAME="gfe-agent-slim-$OS-$ARCH" ;;
+    *) NAME="gfe-$OS-$ARCH" ;;
+  esac
 
   umask 022
   WORK=$(mktemp -d) || fail 'no temporary folder could be made'

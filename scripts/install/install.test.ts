@@ -48,10 +48,9 @@ beforeAll(async () => {
     if (!existsSync(path)) return void response.writeHead(404).end();
     const whole = readFileSync(path);
     const bytes = meddle ? meddle(name, whole) : whole;
-    response.writeHead(200, { "content-length": whole.byteLength });
     if (bytes === null) {
-      response.write(whole.subarray(0, 5));
-      return void setImmediate(() => response.destroy());
+      response.writeHead(200, { "content-length": whole.byteLength });
+      return void response.write(whole.subarray(0, 5), () => response.destroy());
     }
     response.writeHead(200).end(bytes);
   });

@@ -32,6 +32,7 @@ export { loadIdentity } from "./identity.ts";
 export { createMemoryFiles } from "./memory-files.ts";
 export { createNodeHost, type NodeHostOptions } from "./node-host.ts";
 export { dialNodeSocket } from "./node-network.ts";
+export { createNodeProgram } from "./node-program.ts";
 export { type ParsedPrice, parsePrice } from "./price.ts";
 export { probeGpus } from "./probe.ts";
 export { AGENT_VERSION } from "./version.ts";

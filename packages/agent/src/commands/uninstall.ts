@@ -8,6 +8,8 @@ import { createHubRecords, HUBS_FILE } from "../hub-records.ts";
 import { KEY_FILE } from "../identity.ts";
 import { printable } from "../panel/text.ts";
 import { HubRefused, nodeIdOf, nodeKeyOf } from "../standing.ts";
+import { UPDATES_FOLDER } from "../update/download.ts";
+import { UPDATE_FILE } from "../update/record.ts";
 import { EXIT, type Output } from "./command.ts";
 import { agentEnded } from "./drain.ts";
 
@@ -20,7 +22,10 @@ interface UninstallOptions {
 /** All that an agent makes, by directory: nothing else is touched. */
 const OWN = {
   config: [KEY_FILE, HUBS_FILE, SETTINGS_FILE],
-  state: [STATE_FILE, "events.jsonl", "events.1.jsonl", "agent.sock", "agent.sock.lock", CACHE_FILE],
+  state: [
+    ...[STATE_FILE, "events.jsonl", "events.1.jsonl", "agent.sock", "agent.sock.lock", CACHE_FILE],
+    ...[UPDATE_FILE, UPDATES_FOLDER],
+  ],
 } as const;
 const MODELS = "models";
 /** A hub takes a moment to see that a node has left. */

@@ -133,7 +133,7 @@ async function update(options: Partial<UpdaterOptions> = {}, stopped = false): P
     ...options,
   });
   await updater.look();
-  return updater.left(stopped).finally(() => expect(drained).toBe(updater.phase.name !== "resting"));
+  return updater.left(() => stopped).finally(() => expect(drained).toBe(updater.phase.name !== "resting"));
 }
 const lies = () => readFileSync(program.command[0], "utf8");
 
@@ -238,7 +238,7 @@ describe("nothing is exchanged, and the agent goes on undisturbed,", () => {
       ...{ tell() {}, warn() {}, drain: () => void drained++ },
     });
     await updater.look();
-    expect([drained, await updater.left(true)]).toEqual([1, null]);
+    expect([drained, await updater.left(() => true)]).toEqual([1, null]);
   });
 });
 

@@ -47,9 +47,11 @@ export interface Updater {
   /**
    * The agent has ended and everything of it is closed. Where that was for an update, it is done now, and the exit status of the
    * program that went on is the answer, unless this process itself became it; null where there is nothing to do. An agent that its
-   * owner `stopped` stays so.
+   * owner `stopped`, meanwhile, too, stays so.
    */
-  left(stopped: boolean): Promise<number | null>;
+  left(stopped: () => boolean): Promise<number | null>;
+  /** Looks no more; `left` does what is under way. */
+  close(): void;
 }
 
 /** Whether the program that starts is a new one on trial: it joins its hub, then ends. */
@@ -69,6 +71,7 @@ export function createUpdater(options: UpdaterOptions): Updater {
   let told = "";
   let downloaded = "";
   let exitStatus: number | null = null;
+  let stopped = () => false;
 
   /** Does what follows from the event, and from what follows from that, until it rests or waits for the agent's end. */
   async function happen(event: UpdateEvent): Promise<void> {
@@ -110,7 +113,7 @@ export function createUpdater(options: UpdaterOptions): Updater {
         await endTrial(effect.target);
         return { type: "done" };
       case "restart":
-        exitStatus = await program.restart();
+        if (!stopped()) exitStatus = await program.restart();
         return null;
       case "tell":
         if (told !== effect.version) tell(newsOf(effect.version));
@@ -185,18 +188,24 @@ export function createUpdater(options: UpdaterOptions): Updater {
     callOff = host.after(ms, () => void happen({ type: "due" }));
   }
 
+  function close(): void {
+    closed = true;
+    callOff();
+  }
+
   if (options.mode !== "off") lookIn(firstMs * (1 + host.random()));
   return {
     get phase() {
       return phase;
     },
     look: () => happen({ type: "due" }),
-    async left(stopped) {
-      closed = true;
-      callOff();
-      if (phase.name !== "draining" || stopped) return null;
+    async left(isStopped) {
+      stopped = isStopped;
+      close();
+      if (phase.name !== "draining" || stopped()) return null;
       await happen({ type: "done" });
       return exitStatus;
     },
+    close,
   };
 }

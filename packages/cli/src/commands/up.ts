@@ -2,6 +2,7 @@
 import {
   AGENT_VERSION,
   createBuiltInEngine,
+  createNodeProgram,
   createScriptedEngine,
   type Host,
   type Output,
@@ -32,6 +33,7 @@ export async function up(host: Host, options: FullOptions, out: Output): Promise
       ],
       tracer: tracing?.tracer,
       onStopSignals,
+      program: createNodeProgram(),
     },
   );
   await tracing?.close();

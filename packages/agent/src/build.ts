@@ -6,6 +6,8 @@ export interface BuildFacts {
   kind: "executable" | "npm" | "source";
   /** The key of the releases that this program takes for its own, as the second line of a minisign.pub; null: none. */
   releaseKey: string | null;
+  /** Instead of the sources' own. */
+  version?: string;
 }
 
 export const BUILD: BuildFacts =

@@ -10,7 +10,7 @@ export type AgentFault =
   | "insecure_hub"
   | "invalid_hub"
   | "identity_unreadable"
-  | "invalid_key"
+  | "invalid_setting"
   | "stopped";
 
 export class AgentError extends Error {

@@ -22,7 +22,7 @@ export const UPDATE_LIMITS = {
   everyMs: 6 * 3_600_000,
   /** In which a new program must have joined its hub. */
   proveMs: 90_000,
-} as const;
+};
 
 export interface UpdaterOptions {
   host: Host;
@@ -37,7 +37,7 @@ export interface UpdaterOptions {
   warn(text: string): void;
   /** Lets running answers end, then ends the agent. Its end is told by `left`. */
   drain(): void;
-  limits?: { firstMs: number; everyMs: number; proveMs: number };
+  limits?: typeof UPDATE_LIMITS;
 }
 
 export interface Updater {

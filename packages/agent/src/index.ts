@@ -5,6 +5,7 @@ export { asRun, type CommandRun, type CommandSpec, OptionError, type Output } fr
 export { examplesOf, flagsOf } from "./commands/help.ts";
 export { type ParsedLine, parseLine } from "./commands/parse.ts";
 export { agentRuns } from "./commands/run.ts";
+export { serviceCommands, serviceRuns } from "./commands/service.ts";
 export { agentCommands } from "./commands/table.ts";
 export { runUp, type UpOptions } from "./commands/up.ts";
 export * from "./device.ts";

@@ -1,6 +1,14 @@
 /** The npm package's `gfe`: all that providers and consumers need, without a hub. Runs on Node from 20 on. */
 import "./old-node.ts";
-import { AGENT_VERSION, agentCommands, agentRuns, asRun } from "@gfe/agent";
+import {
+  AGENT_VERSION,
+  agentCommands,
+  agentRuns,
+  asRun,
+  createNodeProgram,
+  serviceCommands,
+  serviceRuns,
+} from "@gfe/agent";
 import { Command } from "commander";
 import { addChat } from "../commands/chat.ts";
 import { addPrice } from "../commands/price.ts";
@@ -12,7 +20,11 @@ const program = new Command("gfe")
   .description("GPU For Everyone: share GPUs, earn and spend credits for inference")
   .version(AGENT_VERSION)
   .showHelpAfterError();
-addTable(program, agentCommands, { ...agentRuns, up: asRun(up) });
+addTable(program, [...agentCommands, ...serviceCommands], {
+  ...agentRuns,
+  ...serviceRuns(createNodeProgram()),
+  up: asRun(up),
+});
 addChat(program);
 addPrice(program);
 for (const name of ["hub", "demo", "dev", "ledger", "backup", "restore", "config"])

@@ -7,6 +7,7 @@ import { askHub, problemOf } from "../hub-api.ts";
 import { createHubRecords, HUBS_FILE } from "../hub-records.ts";
 import { KEY_FILE } from "../identity.ts";
 import { printable } from "../panel/text.ts";
+import { installedService } from "../service/service.ts";
 import { HubRefused, nodeIdOf, nodeKeyOf } from "../standing.ts";
 import { UPDATES_FOLDER } from "../update/download.ts";
 import { UPDATE_FILE } from "../update/record.ts";
@@ -52,7 +53,18 @@ export async function uninstallCommand(host: Host, options: UninstallOptions, ou
     if (options.json) out.line(JSON.stringify({ removed: false, ...plan }));
     return nothing || options.json ? EXIT.fine : EXIT.failed;
   }
-  const problems = [...(await stop(host)), ...(await revoke(host, plan.hubs)), ...(await remove(host, plan))];
+  // First: it would start the agent again.
+  const service = await installedService(host);
+  const unserved = await service?.uninstall().then(
+    () => [],
+    (error: Error) => [`the service stays: ${error.message}`],
+  );
+  const problems = [
+    ...(unserved ?? []),
+    ...(await stop(host)),
+    ...(await revoke(host, plan.hubs)),
+    ...(await remove(host, plan)),
+  ];
   if (options.json) out.line(JSON.stringify({ removed: problems.length === 0, problems, ...plan }));
   else {
     for (const problem of problems) out.error(printable(`gfe: ${problem}`));
@@ -78,6 +90,10 @@ async function planOf(host: Host, models: boolean): Promise<Plan> {
         directories.config === directories.state ? kinds.some((one) => ours(name, one)) : ours(name, kind);
       (isOurs ? paths : others).add(files.join(directories[kind], name));
     }
+  for (const path of (await installedService(host))?.paths ?? []) {
+    if (await files.facts(path)) paths.add(path);
+    others.delete(path);
+  }
   const records = createHubRecords(host);
   const origins = await records.origins().catch((): string[] => []);
   const kept = await Promise.all(

@@ -39,6 +39,16 @@ export function serviceOf(host: ServiceHost): Service {
   );
 }
 
+/** The service that is there; null where there is none, or can be none. */
+export async function installedService(host: ServiceHost): Promise<Service | null> {
+  try {
+    const service = serviceOf(host);
+    return (await service.installed()) ? service : null;
+  } catch {
+    return null;
+  }
+}
+
 function systemdService(host: ServiceHost): Service {
   const { files, env, directories } = host;
   const folder = files.join(env.XDG_CONFIG_HOME || files.join(homeOf(host), ".config"), "systemd", "user");

@@ -341,6 +341,8 @@ export const routeDocs: Record<string, RouteDoc> = {
     },
   },
   "DELETE /api/v1/keys/:id": { response: nothing },
+  "DELETE /api/v1/nodes/:id": { response: nothing },
+  "DELETE /api/v1/agent-tokens/self": { response: nothing },
   "DELETE /api/v1/jobs/:id": { response: nothing },
   "DELETE /api/v1/webhooks/:id": { response: nothing },
   "GET /api/v1/jobs/:id/result": {

@@ -10,6 +10,7 @@ export type AgentFault =
   | "insecure_hub"
   | "invalid_hub"
   | "identity_unreadable"
+  | "invalid_setting"
   | "stopped";
 
 export class AgentError extends Error {

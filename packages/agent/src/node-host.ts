@@ -2,6 +2,7 @@
 import { execFile } from "node:child_process";
 import { homedir, hostname } from "node:os";
 import { join } from "node:path";
+import { BUILD } from "./build.ts";
 import type { Files, Host, Log, RunResult } from "./host.ts";
 import { nodeFiles } from "./node-files.ts";
 import { nodeHelper } from "./node-helper.ts";
@@ -31,7 +32,12 @@ export function createNodeHost(options: NodeHostOptions = {}): Host {
     join(env[variable] || join(env.HOME || homedir(), ...fallback), "gfe");
   return {
     platform: process.platform,
-    runtime: { name: "Node", version: process.versions.node, least: "24.0.0" },
+    // The sources need a Node that strips types; the package is plain JavaScript.
+    runtime: {
+      name: "Node",
+      version: process.versions.node,
+      least: BUILD.kind === "npm" ? "20.0.0" : "24.0.0",
+    },
     hostName: hostname(),
     env,
     directories: {

@@ -51,6 +51,8 @@ export interface Config {
   canaryIntervalS: number;
   /** How long a stored response is kept after its conversation last went on; 0: none is stored. */
   responseHours: number;
+  /** Where the agent's release lies; null: where it was built, beside the program. */
+  downloadsDir: string | null;
   oauth: Partial<Record<OAuthProvider, { clientId: string; clientSecret: string; url: string | null }>>;
   /** Null: no traces. */
   tracing: TracingSettings | null;
@@ -346,6 +348,12 @@ export const configVariables: Variable[] = [
     default: "24",
     schema: number(0, 30 * 24),
   },
+  {
+    name: "GFE_DOWNLOADS_DIR",
+    meaning: "The agent's release that `/download` serves; `dist/agents` beside the program when unset",
+    default: "",
+    schema: z.string(),
+  },
   ...oauthVariables,
   ...tracingVariables.map((variable) => ({ ...variable, schema: z.string() })),
 ];
@@ -410,6 +418,7 @@ export function parseConfig(env: Record<string, string | undefined>): ConfigResu
     webhookAllowPrivate: text("GFE_WEBHOOK_ALLOW_PRIVATE") === "1",
     canaryIntervalS: integer("GFE_CANARY_INTERVAL"),
     responseHours: integer("GFE_RESPONSE_HOURS"),
+    downloadsDir: text("GFE_DOWNLOADS_DIR") ? resolve(text("GFE_DOWNLOADS_DIR")) : null,
     oauth,
     tracing: tracing.ok ? tracing.settings : null,
   };
@@ -459,6 +468,10 @@ const ELSEWHERE = new Set([
   "GFE_DEV_HUB",
   "GFE_SESSION",
   "GFE_DOWNLOAD",
+  "GFE_RELEASE_KEY",
+  "GFE_UPDATES",
+  "GFE_UPDATE_INTERVAL",
+  "GFE_UPDATE_URL",
 ]);
 
 function unknownVariables(env: Record<string, string | undefined>): ConfigProblem[] {

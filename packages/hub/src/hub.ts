@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { createServer as createNetServer } from "node:net";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { createLedger, type Glance, glanceAtLedger } from "@gfe/ledger";
 import { createSigner, generateKeyPair, type KeyPair, newId, type Signer } from "@gfe/protocol";
 import { startTracing, type Tracer } from "@gfe/tracing";
@@ -29,6 +30,7 @@ import { registerAuth } from "./http/auth-routes.ts";
 import { registerBatchApi } from "./http/batch/batch.ts";
 import { callerOf } from "./http/caller.ts";
 import { LOOPBACK, limitConnections } from "./http/connection-limit.ts";
+import { registerDownloads } from "./http/downloads/routes.ts";
 import { deleteExpiredResults, registerForerunner } from "./http/forerunner.ts";
 import { allow, sendRateHeaders } from "./http/inference/allowance.ts";
 import { type InferenceDeps, registerInference } from "./http/inference/routes.ts";
@@ -77,6 +79,8 @@ const EXPIRY_INTERVAL_MS = 5_000;
 const GLANCE_INTERVAL_MS = 5 * 60_000;
 const CLEAN_UP_S = 10 * 60;
 const TURNOUT_INTERVAL_MS = 30_000;
+/** Where `npm run build:agents` puts the agent's release. */
+const BUILT_AGENTS = fileURLToPath(new URL("../../../dist/agents", import.meta.url));
 /** How long a cancelled node has to send its receipt. */
 const RECEIPT_MS = 2_000;
 
@@ -425,6 +429,7 @@ async function serve(
       logError: (error) => log.error({ error: String(error) }, "a submitted job broke"),
     });
   });
+  registerDownloads(app, { directory: config.downloadsDir ?? BUILT_AGENTS, hubUrl: baseUrl });
   await registerWeb(app);
 
   const look = async () => {

@@ -1,3 +1,4 @@
+export { blake2b } from "./blake2b.ts";
 export * from "./deferred.ts";
 export * from "./deltas.ts";
 export * from "./depth.ts";
@@ -5,10 +6,12 @@ export * from "./disputes.ts";
 export * from "./errors.ts";
 export * from "./frames.ts";
 export * from "./ids.ts";
+export * from "./minisign.ts";
 export * from "./money.ts";
 export * from "./newer.ts";
 export * from "./offer.ts";
 export * from "./prices.ts";
+export * from "./release.ts";
 export * from "./rest.ts";
 export * from "./signing.ts";
 export * from "./standing.ts";

@@ -133,15 +133,22 @@ export async function verifySignature(
   signature: string,
 ): Promise<boolean> {
   try {
-    if (native)
-      return native.verify(
-        null,
-        canonicalBytes(value),
-        nativeKey(native, publicKey),
-        fromBase64Url(signature),
-      );
+    return await verifyBytes(publicKey, canonicalBytes(value), fromBase64Url(signature));
+  } catch {
+    return false;
+  }
+}
+
+/** The same for bytes that are signed as they are, by formats of others. Our own objects say their purpose instead. */
+export async function verifyBytes(
+  publicKey: string,
+  bytes: Uint8Array<ArrayBuffer>,
+  signature: Uint8Array<ArrayBuffer>,
+): Promise<boolean> {
+  try {
+    if (native) return native.verify(null, bytes, nativeKey(native, publicKey), signature);
     const key = await crypto.subtle.importKey("raw", fromBase64Url(publicKey), "Ed25519", false, ["verify"]);
-    return await crypto.subtle.verify("Ed25519", key, fromBase64Url(signature), canonicalBytes(value));
+    return await crypto.subtle.verify("Ed25519", key, signature, bytes);
   } catch {
     return false;
   }

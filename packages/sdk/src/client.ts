@@ -20,12 +20,15 @@ import {
   type PutPrice,
   priceListSchema,
   publicConfigSchema,
+  type ReleaseManifest,
+  releaseManifestSchema,
   setPriceSchema,
 } from "@gfe/protocol";
 import { z } from "zod";
 import { createAuthCalls } from "./auth.ts";
 import { type ChatAnswer, type ChatRequest, streamChat } from "./chat.ts";
 import { providerStatsSchema } from "./earnings.ts";
+import { SdkError } from "./errors.ts";
 import { type ClientOptions, createCaller } from "./http.ts";
 import { followLive, type LiveOptions } from "./live.ts";
 
@@ -56,6 +59,12 @@ export function createClient(options: ClientOptions = {}) {
 
     config: () => json(publicConfigSchema, "/api/v1/config"),
     market: () => json(marketSnapshotSchema, "/api/v1/market"),
+    /** The agent's programs that this hub has for download; null where it has none. */
+    release: (): Promise<ReleaseManifest | null> =>
+      json(releaseManifestSchema, "/download/manifest.json").catch((error: unknown) => {
+        if (error instanceof SdkError && error.status === 404) return null;
+        throw error;
+      }),
     me: () => json(meSchema, "/api/v1/me"),
 
     keys: async () => (await json(z.object({ keys: z.array(apiKeySchema) }), "/api/v1/keys")).keys,

@@ -25,6 +25,8 @@ export {
   type PriceWire,
   type PublicConfig,
   parseCredits,
+  type ReleaseFile,
+  type ReleaseManifest,
   type SetPrice,
 } from "@gfe/protocol";
 export type { Session, SocialSignIn } from "./auth.ts";

@@ -4,6 +4,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { queryClient } from "./client.ts";
 import { Device } from "./pages/device.tsx";
+import { Download } from "./pages/download.tsx";
 import { JOB_STATES, Jobs, type JobsSearch } from "./pages/jobs.tsx";
 import { Keys } from "./pages/keys.tsx";
 import { Landing } from "./pages/landing.tsx";
@@ -59,6 +60,7 @@ const routes = [
     component: Device,
     validateSearch: ({ user_code }): { user_code?: string } => ({ user_code: text(user_code) }),
   }),
+  createRoute({ getParentRoute: () => root, path: "/download", component: Download }),
   createRoute({ getParentRoute: () => root, path: "/ledger", component: LedgerPage }),
 ] as const;
 

@@ -1,5 +1,6 @@
 /** The provider's commands, as data. What each does is in run.ts; only `up` is each program's own. */
 import { SANDBOX_KINDS } from "../sandbox/sandbox.ts";
+import { updateModes } from "../update/machine.ts";
 import type { CommandSpec, OptionSpec } from "./command.ts";
 import {
   dataPolicies,
@@ -166,6 +167,15 @@ const UP: CommandSpec = {
       meaning: "serve a scripted engine, labelled as such, that runs no model",
     },
     CONFIG_DIR,
+    {
+      name: "updates",
+      value: "mode",
+      meaning:
+        "auto: new versions replace this one, when running answers have ended; notify: they are told of; off: nobody looks",
+      env: "GFE_UPDATES",
+      choices: updateModes,
+      fallback: "notify",
+    },
     { name: "plain", meaning: "lines instead of the live panel" },
     { name: "json", meaning: "one JSON object a line for each event" },
   ],

@@ -8,7 +8,10 @@ import { createHubRecords, HUBS_FILE } from "../hub-records.ts";
 import { KEY_FILE } from "../identity.ts";
 import { modelsDirectory, pulledFiles } from "../models/library.ts";
 import { printable } from "../panel/text.ts";
+import { installedService } from "../service/service.ts";
 import { HubRefused, nodeIdOf, nodeKeyOf } from "../standing.ts";
+import { UPDATES_FOLDER } from "../update/download.ts";
+import { UPDATE_FILE } from "../update/record.ts";
 import { EXIT, type Output } from "./command.ts";
 import { agentEnded } from "./drain.ts";
 
@@ -21,7 +24,10 @@ interface UninstallOptions {
 /** All that an agent makes, by directory: nothing else is touched. */
 const OWN = {
   config: [KEY_FILE, HUBS_FILE, SETTINGS_FILE],
-  state: [STATE_FILE, "events.jsonl", "events.1.jsonl", "agent.sock", "agent.sock.lock", CACHE_FILE],
+  state: [
+    ...[STATE_FILE, "events.jsonl", "events.1.jsonl", "agent.sock", "agent.sock.lock", CACHE_FILE],
+    ...[UPDATE_FILE, UPDATES_FOLDER],
+  ],
 } as const;
 /** A hub takes a moment to see that a node has left. */
 const FORGET_TRIES = 10;
@@ -49,7 +55,18 @@ export async function uninstallCommand(host: Host, options: UninstallOptions, ou
     if (options.json) out.line(JSON.stringify({ removed: false, ...plan }));
     return nothing || options.json ? EXIT.fine : EXIT.failed;
   }
-  const problems = [...(await stop(host)), ...(await revoke(host, plan.hubs)), ...(await remove(host, plan))];
+  // First: it would start the agent again.
+  const service = await installedService(host);
+  const unserved = await service?.uninstall().then(
+    () => [],
+    (error: Error) => [`the service stays: ${error.message}`],
+  );
+  const problems = [
+    ...(unserved ?? []),
+    ...(await stop(host)),
+    ...(await revoke(host, plan.hubs)),
+    ...(await remove(host, plan)),
+  ];
   if (options.json) out.line(JSON.stringify({ removed: problems.length === 0, problems, ...plan }));
   else {
     for (const problem of problems) out.error(printable(`gfe: ${problem}`));
@@ -76,6 +93,10 @@ async function planOf(host: Host, models: boolean): Promise<Plan> {
     }
   const pulled = await pulledFiles(host).catch((): string[] => []);
   if (models) for (const path of pulled) paths.add(path);
+  for (const path of (await installedService(host))?.paths ?? []) {
+    if (await files.facts(path)) paths.add(path);
+    others.delete(path);
+  }
   const records = createHubRecords(host);
   const origins = await records.origins().catch((): string[] => []);
   const kept = await Promise.all(

@@ -16,6 +16,11 @@ import { parseHubAddress } from "../hub-address.ts";
 import { openPanel, type Panel, type PanelActions } from "../panel/panel.ts";
 import { printable } from "../panel/text.ts";
 import type { SandboxStatus } from "../sandbox/sandbox.ts";
+import type { Program } from "../program.ts";
+import type { UpdateMode } from "../update/machine.ts";
+import { openUpdates } from "../update/open.ts";
+import { isOnTrial, type Updater } from "../update/updater.ts";
+import { AGENT_VERSION } from "../version.ts";
 import { EXIT, type Output } from "./command.ts";
 import { alreadyRunning } from "./running.ts";
 import { agentToken } from "./token.ts";
@@ -35,6 +40,7 @@ export interface UpOptions {
   alias?: ReadonlyMap<string, string>;
   plain?: boolean;
   json?: boolean;
+  updates?: UpdateMode;
 }
 
 /** What the program brings that runs the agent. */
@@ -46,6 +52,8 @@ export interface UpParts {
   /** Engines to serve where none is given or found. */
   fallback?: () => Promise<readonly Engine[]>;
   tracer?: Tracer | undefined;
+  /** The program itself; without it nothing looks for updates. */
+  program?: Program;
   /** Calls `first` at the first request to stop, `again` at each later one, until the process ends. */
   onStopSignals(first: () => void, again: () => void): void;
 }
@@ -83,12 +91,23 @@ async function run(host: Host, options: UpOptions, out: Output, parts: UpParts):
   });
   const view = showing(host, options, out, control);
   for (const { what, cure } of parts.sandbox?.problems ?? []) view.log.warn({}, `${what}; ${cure}`);
+  let stopped = false;
   parts.onStopSignals(
-    () => control.drain(false),
+    () => {
+      stopped = true;
+      control.drain(false);
+    },
     () => control.drain(true),
   );
+  const onTrial = parts.program !== undefined && (await isOnTrial(host, AGENT_VERSION));
+  let updater: Updater | null = null;
   let agent: Agent | null = null;
   try {
+    if (!onTrial)
+      updater = openUpdates({
+        ...{ host, program: parts.program, origin, mode: options.updates ?? "notify" },
+        ...{ tell: view.tell, warn: (text) => view.log.warn({}, text), drain: () => control.drain(false) },
+      });
     agent = await startAgent({
       ...agentOptions({ ...host, log: view.log }, options, parts),
       token: got.token,
@@ -96,20 +115,22 @@ async function run(host: Host, options: UpOptions, out: Output, parts: UpParts):
       onEvent(event) {
         control.onEvent(event);
         view.event(event);
+        if (onTrial && event.type === "joined") control.drain(false); // that is all it had to show
       },
     });
     control.joined(agent);
     const end = await agent.done;
     if (end.type === "fault") throw end.error;
-    return EXIT.fine;
   } catch (error) {
-    // Who stops an agent that never joined has what was asked for.
-    if (stopping.signal.aborted && agent === null) return EXIT.fine;
+    // Who stops an agent that never joined has what was asked for; one on trial has shown nothing.
+    if (stopping.signal.aborted && agent === null) return onTrial ? EXIT.failed : EXIT.fine;
     throw error;
   } finally {
+    updater?.close();
     view.close();
     await control.close();
   }
+  return (await updater?.left(() => stopped)) ?? EXIT.fine;
 }
 
 function agentOptions(
@@ -148,6 +169,8 @@ function whereToLook(
 interface View {
   log: Host["log"];
   event(event: AgentEvent): void;
+  /** A line that is no event: news of a release. */
+  tell(text: string): void;
   close(): void;
 }
 
@@ -155,13 +178,19 @@ interface View {
 function showing(host: Host, options: UpOptions, out: Output, control: Control): View {
   const warn = (message: string) => out.error(`warning: ${printable(message)}`);
   if (options.json)
-    return { log: logTo(warn), event: (event) => out.line(JSON.stringify(event)), close() {} };
+    return {
+      log: logTo(warn),
+      event: (event) => out.line(JSON.stringify(event)),
+      tell: (message) => out.line(JSON.stringify({ type: "update", message })),
+      close() {},
+    };
+  const tell = (message: string) => out.line(printable(message));
   const say = (event: AgentEvent) => {
     const words = wordsOf(recordOf(event, host.nowMs()));
     for (const line of words?.split("\n") ?? []) out.line(printable(line));
   };
   const { terminal } = host;
-  if (!terminal || options.plain) return { log: logTo(warn), event: say, close() {} };
+  if (!terminal || options.plain) return { log: logTo(warn), event: say, tell, close() {} };
   const panel: Panel = openPanel({
     ...{ host, terminal, status: control.status, journal: control.journal, onChange: control.onChange },
     actions: {
@@ -169,12 +198,17 @@ function showing(host: Host, options: UpOptions, out: Output, control: Control):
       drain: control.drain,
     },
   });
-  const record = (message: string) =>
-    control.journal.put({ at_ms: Math.round(host.nowMs()), type: "warning", message: message.slice(0, 300) });
+  const record = (type: "warning" | "update") => (message: string) => {
+    if (closed) return type === "warning" ? warn(message) : tell(message);
+    control.journal.put({ at_ms: Math.round(host.nowMs()), type, message: message.slice(0, 300) });
+  };
+  let closed = false;
   return {
-    log: logTo(record),
+    log: logTo(record("warning")),
     event() {},
+    tell: record("update"),
     close() {
+      closed = true;
       panel.close();
       const { done, failed, output_tokens } = control.status().served;
       out.line(

@@ -126,6 +126,8 @@ export function wordsOf(record: AgentRecord): string | null {
       return "Serving again.";
     case "warning":
       return `Warning: ${text("message")}`;
+    case "update":
+      return text("message");
     case "ended":
       return record.message ? `Ended: ${text("message")}` : null;
     default:

@@ -2,6 +2,7 @@
 import {
   AGENT_VERSION,
   createBuiltInEngine,
+  createNodeProgram,
   createScriptedEngine,
   type Engine,
   type Host,
@@ -49,6 +50,7 @@ export async function up(host: Host, options: FullOptions, out: Output): Promise
       fallback: async () => builtIn((await listModels(host)).map(({ path }) => path)),
       tracer: tracing?.tracer,
       onStopSignals,
+      program: createNodeProgram(),
     },
   );
   await tracing?.close();

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { registerAnthropic } from "./anthropic/routes.ts";
 import { registerAuth } from "./auth-routes.ts";
 import { registerBatchApi } from "./batch/batch.ts";
+import { registerDownloads } from "./downloads/routes.ts";
 import { registerForerunner } from "./forerunner.ts";
 import { registerInference } from "./inference/routes.ts";
 import { registerOllama } from "./ollama/routes.ts";
@@ -65,6 +66,7 @@ beforeAll(async () => {
     ledger: () => null,
   });
   registerAuth(app, unused, "http://hub.example");
+  registerDownloads(app, { directory: "/nowhere", hubUrl: "http://hub.example" });
   await app.register(async (scope) => {
     registerInference(scope, unused);
     registerBatchApi(scope, unused);
@@ -216,7 +218,12 @@ describe("the document is of use", () => {
       "GET /api/v1/market",
       "GET /api/v1/nodes/{id}/reputation",
       "GET /api/version",
+      "GET /download/files/{name}",
+      "GET /download/manifest.json",
+      "GET /download/manifest.json.minisig",
       "GET /healthz",
+      "GET /install.ps1",
+      "GET /install.sh",
       "GET /metrics",
       "GET /readyz",
       "GET /v1/models",

@@ -2,7 +2,7 @@
  * What the routes' own schemas do not say, for the OpenAPI document only: nothing here checks a request or shapes an
  * answer. Bodies of /v1 are checked by hand (parse.ts), after the key and off Fastify's way; their schemas are the same.
  */
-import { quoteSchema, usageSchema } from "@gfe/protocol";
+import { quoteSchema, releaseManifestSchema, usageSchema } from "@gfe/protocol";
 import { z } from "zod";
 import { NEEDS } from "../market/needs.ts";
 import { countTokensBodySchema, messagesBodySchema } from "./anthropic/schemas.ts";
@@ -316,6 +316,18 @@ export const routeDocs: Record<string, RouteDoc> = {
   },
   "GET /metrics": { open: true, response: { 200: plain("Prometheus' text format", "text/plain") } },
 
+  "GET /download/files/:name": {
+    open: true,
+    response: { 200: plain("The file", "application/octet-stream") },
+  },
+  "GET /download/manifest.json": { open: true, response: { 200: releaseManifestSchema } },
+  "GET /download/manifest.json.minisig": {
+    open: true,
+    response: { 200: plain("In minisign's format", "text/plain") },
+  },
+  "GET /install.sh": { open: true, response: { 200: plain("A script for sh", "text/plain") } },
+  "GET /install.ps1": { open: true, response: { 200: plain("A script for PowerShell", "text/plain") } },
+
   "GET /api/v1/config": { open: true },
   "GET /api/v1/market": { open: true },
   "GET /api/v1/nodes/:id/reputation": { open: true },
@@ -329,6 +341,8 @@ export const routeDocs: Record<string, RouteDoc> = {
     },
   },
   "DELETE /api/v1/keys/:id": { response: nothing },
+  "DELETE /api/v1/nodes/:id": { response: nothing },
+  "DELETE /api/v1/agent-tokens/self": { response: nothing },
   "DELETE /api/v1/jobs/:id": { response: nothing },
   "DELETE /api/v1/webhooks/:id": { response: nothing },
   "GET /api/v1/jobs/:id/result": {

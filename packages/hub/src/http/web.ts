@@ -6,7 +6,8 @@ import { GfeError } from "@gfe/protocol";
 import type { FastifyInstance } from "fastify";
 
 const DIST = fileURLToPath(new URL("../../../web/dist/", import.meta.url));
-const NOT_PAGES = /^\/(api|v1|agent|docs|openapi\.json|metrics|healthz|readyz|assets)(\/|$|\?)/;
+const NOT_PAGES =
+  /^\/((api|v1|agent|docs|openapi\.json|metrics|healthz|readyz|assets|install\.sh|install\.ps1)(\/|$|\?)|download\/)/;
 
 /** `dist` is the folder of the built dashboard, with a slash at its end. */
 export async function registerWeb(app: FastifyInstance, dist: string = DIST): Promise<void> {

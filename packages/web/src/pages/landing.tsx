@@ -70,7 +70,11 @@ function HowTo({ model }: { model: string }) {
         <h2 className="text-lg font-semibold">Share a GPU</h2>
         <p className="text-text-2">
           Beside Ollama, llama.cpp, vLLM or LM Studio, or with a GGUF file and nothing else. It prints a code
-          to approve in the browser.
+          to approve in the browser. No Node there?{" "}
+          <Link to="/download" className="text-text underline">
+            Download one file
+          </Link>
+          .
         </p>
         <Command text={`npm run gfe -- up --hub ${origin}`} />
       </div>

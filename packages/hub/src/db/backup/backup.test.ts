@@ -201,7 +201,7 @@ describe("with some rows of the hub's own schema", () => {
       /^The database test_\w+ is not empty \(mine\): restore into a new one; nothing was changed$/,
     );
     expect((await other.pool.query("SELECT n FROM mine")).rows).toEqual([{ n: 7 }]);
-    await expect(restoreDatabase(inspected, { databaseUrl: url })).rejects.toThrow("and 2");
+    await expect(restoreDatabase(inspected, { databaseUrl: url })).rejects.toThrow(/ and \d+ more\)/);
     expect((await pool.query("SELECT FROM ledger_accounts")).rowCount).toBe(9000);
   });
 

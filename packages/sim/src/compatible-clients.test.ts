@@ -64,7 +64,11 @@ beforeAll(async () => {
       paceMs: 20,
       onAborted: () => aborted++,
     }),
-    createScriptedEngine(host, { models: [{ name: "broken" }], failure: { type: "break", afterDeltas: 3 } }),
+    // Two, for one that broke three times in a row is withdrawn.
+    createScriptedEngine(host, {
+      models: [{ name: "broken" }, { name: "broken-too" }],
+      failure: { type: "break", afterDeltas: 3 },
+    }),
     caller,
   ];
   const dear = { ...PER_TOKEN, per_request: String(20_000n * CREDIT), per_million_output: "0" };
@@ -227,7 +231,7 @@ describe("@langchain/openai", () => {
   it("a stream that breaks throws after what was said", async () => {
     const seen: string[] = [];
     const error = await (async () => {
-      for await (const { content } of await chat("broken").stream(hello))
+      for await (const { content } of await chat("broken-too").stream(hello))
         if (content) seen.push(`${content}`);
     })().catch((thrown) => thrown);
     expect(error).toBeInstanceOf(Error);

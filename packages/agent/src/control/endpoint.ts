@@ -36,7 +36,7 @@ export async function prepareEndpoint(host: EndpointHost): Promise<string> {
   const directory = endpoint.slice(0, endpoint.lastIndexOf("/"));
   await host.files.makeDirectory(directory, PRIVATE_DIRECTORY_MODE);
   const mode = (await host.files.facts(directory))?.mode ?? null;
-  if (directory.startsWith("/tmp/gfe-") && mode !== null && (mode & 0o077) !== 0)
+  if (directory !== host.directories.state && mode !== null && (mode & 0o077) !== 0)
     throw new Error(
       `${directory} is open to other users: remove it, or give the agent a shorter --config-dir`,
     );

@@ -143,6 +143,29 @@ test("a host name that tries to be more is cut to a name", async () => {
   expect(host_name).toBe("x".repeat(80));
 });
 
+test("an address that is claimed is not shown, in whatever form", async () => {
+  const scope = "agent host=box from=8.8.8.8";
+  let seen = 0;
+  const asJson = JSON.stringify({ client_id: "gfe-agent", scope });
+  const both = `{"a":"&client_id=gfe-agent&scope=${encodeURIComponent(scope)}&b=","client_id":"gfe-agent"}`;
+  for (const [type, body] of [
+    ["application/json", asJson],
+    ["application/x-www-form-urlencoded", new URLSearchParams({ client_id: "gfe-agent", scope }).toString()],
+    ["application/x-www-form-urlencoded", both],
+    ["text/plain", asJson],
+  ] as const) {
+    const answer = await fetch(`${hub.url}/api/auth/device/code`, {
+      ...{ method: "POST", headers: { "content-type": type }, body },
+    });
+    if (answer.status !== 200) continue;
+    const { user_code } = (await answer.json()) as Grant;
+    const { address } = (await (await look(user_code)).json()) as { address: string };
+    expect(address, body).toContain("127.0.0.1");
+    seen++;
+  }
+  expect(seen).toBeGreaterThan(0);
+});
+
 test("a hundred agents behind one address all get an answer", async () => {
   const { device_code } = await ask();
   const answers = await Promise.all(Array.from({ length: 400 }, () => poll({ device_code })));

@@ -114,27 +114,36 @@ const ADDRESS = "from";
 const CODE_PATH = "/api/auth/device/code";
 const SAID_MAX = 80;
 
-/** A request for a code with the address of who asks in its scope, whatever it claims there; others as they are. */
+/**
+ * A request for a code with the address of who asks in its scope, whatever it claims there; others as they are. It is made anew
+ * of what is understood here, so that nothing in it can be read in another way behind.
+ */
 export async function withAddress(request: Request, addressHeader: string): Promise<Request> {
   if (request.method !== "POST" || new URL(request.url).pathname !== CODE_PATH) return request;
-  const text = await request.text();
   const address = request.headers.get(addressHeader);
-  return new Request(request, { method: "POST", headers: request.headers, body: scoped(text, address) });
+  const headers = new Headers(request.headers);
+  headers.set("content-type", "application/json");
+  headers.delete("content-length");
+  const body = JSON.stringify(codeRequest(await request.text(), address));
+  return new Request(request.url, { method: "POST", headers, body });
 }
 
-function scoped(text: string, address: string | null): string {
+function codeRequest(text: string, address: string | null): { client_id?: string; scope?: string } {
   let body: unknown;
   try {
     body = JSON.parse(text);
   } catch {
-    return text; // whoever reads it next says what is wrong with it
+    return {}; // refused behind, as one without a client
   }
-  if (typeof body !== "object" || body === null) return text;
-  const { scope } = body as { scope?: unknown };
+  if (typeof body !== "object" || body === null) return {};
+  const { client_id, scope } = body as { client_id?: unknown; scope?: unknown };
   const claimed = typeof scope === "string" ? scope.split(/\s+/) : [];
   const kept = claimed.filter((word) => word !== "" && !word.startsWith(`${ADDRESS}=`));
   const seen = address === null ? [] : [`${ADDRESS}=${encodeURIComponent(address)}`];
-  return JSON.stringify({ ...body, scope: [...kept, ...seen].join(" ") });
+  return {
+    ...(typeof client_id === "string" ? { client_id } : {}),
+    scope: [...kept, ...seen].join(" "),
+  };
 }
 
 /** From `agent host=<name> gpu=<name>`: shown to the user as it is, so without what could mislead an eye or a terminal. */

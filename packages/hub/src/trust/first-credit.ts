@@ -110,13 +110,17 @@ export function startFirstCredits(options: FirstCreditOptions): FirstCredits {
       later(FIRST_CREDIT_LIMITS.askAfterMs, () => consider(node, FIRST_CREDIT_LIMITS.tries));
   });
 
+  async function makeUp(): Promise<void> {
+    const { rows } = await pool.query<{ node_key: string; user_id: string; amount_micro: string }>(
+      "SELECT node_key, user_id, amount_micro FROM first_credits WHERE NOT paid LIMIT 100",
+    );
+    for (const row of rows) await payOne(row.node_key, row.user_id, BigInt(row.amount_micro));
+  }
+  // What this hub's predecessor had granted and not paid need not wait for the clean-up.
+  later(0, makeUp);
+
   return {
-    async makeUp() {
-      const { rows } = await pool.query<{ node_key: string; user_id: string; amount_micro: string }>(
-        "SELECT node_key, user_id, amount_micro FROM first_credits WHERE NOT paid LIMIT 100",
-      );
-      for (const row of rows) await payOne(row.node_key, row.user_id, BigInt(row.amount_micro));
-    },
+    makeUp,
     stop() {
       unsubscribe();
       stop.abort();

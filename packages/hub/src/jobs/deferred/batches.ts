@@ -127,7 +127,7 @@ export async function listBatches(
   return rows.map(toBatch);
 }
 
-/** Lines that wait are not run any more; those that run may end. Throws not_found, or conflict where it has ended. */
+/** Lines that wait, for their turn or for a slot, are not run any more; those that run may end. Throws not_found, or conflict where it has ended. */
 export async function cancelBatch(pool: pg.Pool, userId: string, id: string): Promise<Batch> {
   await pool.query(
     `UPDATE batches SET state = 'cancelling', cancelling_at = now()
@@ -154,6 +154,15 @@ export async function cancelLines(pool: pg.Pool): Promise<void> {
      WHERE id IN (SELECT id FROM deferred_jobs WHERE state = 'queued'
        AND lane IN (SELECT id FROM batches WHERE state = 'cancelling' AND ended_at IS NULL) FOR UPDATE SKIP LOCKED)`,
   );
+}
+
+/** Which of these batches were cancelled. */
+export async function cancelledOf(pool: pg.Pool, ids: readonly string[]): Promise<ReadonlySet<string>> {
+  const { rows } = await pool.query<{ id: string }>(
+    "SELECT id FROM batches WHERE id = ANY ($1) AND state = 'cancelling'",
+    [[...new Set(ids)]],
+  );
+  return new Set(rows.map(({ id }) => id));
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: a row of pg

@@ -6,7 +6,7 @@
 import { GfeError } from "@gfe/protocol";
 import type pg from "pg";
 import type { JobKind, JobOutcome, JobRequest, JobSink, Jobs, Payer, Priority } from "../types.ts";
-import { BATCH_DAYS, cancelLines, hasOpenBatches } from "./batches.ts";
+import { BATCH_DAYS, cancelLines, cancelledOf, hasOpenBatches } from "./batches.ts";
 import { coalesced, withRetries } from "./pace.ts";
 import { finaliseOne } from "./results.ts";
 import {
@@ -125,11 +125,23 @@ export function createDeferred(options: DeferredOptions): Deferred {
     await expireWaiting(pool);
     if (!(await hasOpenBatches(pool))) return;
     await cancelLines(pool);
+    await stopWaiting();
     while (!stopped && (await validateOne(pool))) claiming.now();
     let ended = 0;
     while (!stopped && (await finaliseOne(pool))) ended++;
     if (ended > 0) options.onEnded();
   }, warn);
+
+  /** Of cancelled batches the lines that wait for a slot here; those that began may end. */
+  async function stopWaiting(): Promise<void> {
+    const waiting = [...running.values()].filter(({ job, holds }) => job.batchId !== null && !holds);
+    if (waiting.length === 0) return;
+    const cancelled = await cancelledOf(
+      pool,
+      waiting.map(({ job }) => job.lane),
+    );
+    for (const run of waiting) if (!run.holds && cancelled.has(run.job.lane)) run.stop.abort();
+  }
 
   function nudge(): void {
     if (stopped) return;

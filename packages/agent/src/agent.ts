@@ -17,6 +17,7 @@ import {
 } from "@gfe/protocol";
 import type { Tracer } from "@gfe/tracing";
 import { type Catalogue, createCatalogue, type EngineState, type PriceList } from "./catalogue.ts";
+import { benchmarkAll, type Speed } from "./engines/benchmark.ts";
 import { type DetectOptions, detectEngines } from "./engines/detect.ts";
 import type { Compute, Engine } from "./engines/engine.ts";
 import { createHealthKeeper, type HealthChange, type Withdrawal } from "./engines/health-keeper.ts";
@@ -48,6 +49,10 @@ export type AgentEvent =
   /** A model is offered no more until a probe of it works. */
   | { type: "withdrawn"; model: string; engine: string; code: string; reason: string; retryInMs: number }
   | { type: "restored"; model: string; engine: string }
+  /** So many models are being measured before the node joins. */
+  | { type: "measuring"; models: number }
+  /** How fast a model is here, now measured or at an earlier start. */
+  | ({ type: "speed" } & Speed)
   | { type: "offers"; models: readonly ModelOffer[] }
   | { type: "joined"; nodeId: string; hubKey: string }
   | { type: "disconnected"; reason: string }
@@ -92,6 +97,8 @@ export interface AgentOptions {
   signer?: Signer;
   allowInsecure?: boolean;
   refreshMs?: number;
+  /** Measures models that were not measured before, briefly and before joining. */
+  benchmark?: boolean;
   /** What attempts are traced with; they are not, unless given. */
   tracer?: Tracer;
   onEvent?: (event: AgentEvent) => void;
@@ -396,10 +403,24 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     }
   }
 
+  /** Nothing that was started for it may outlive a start that its caller called off. */
+  async function unlessCalledOff(): Promise<void> {
+    if (options.signal?.aborted) await finish({ type: "stopped" });
+    options.signal?.throwIfAborted();
+  }
+
   await catalogue.refresh(options.signal);
   watchEngines();
   onEvent({ type: "engines", engines: catalogue.engines.map(describe) });
-  options.signal?.throwIfAborted();
+  await unlessCalledOff();
+  if (options.benchmark) {
+    await benchmarkAll(host, catalogue.engines, {
+      onSpeed: (speed) => onEvent({ type: "speed", ...speed }),
+      onMeasuring: (models) => onEvent({ type: "measuring", models }),
+      signal: options.signal,
+    });
+    await unlessCalledOff();
+  }
   options.signal?.addEventListener("abort", onAbort, { once: true });
   refreshLater();
   link.start();

@@ -36,6 +36,10 @@ export function statusLines(status: AgentStatus): string[] {
     ...offers.map(
       ({ model, running, slots, engine }) => `Model      ${model}: ${running} of ${slots} slots, ${engine}`,
     ),
+    ...status.speeds.map(
+      ({ model, ttft_ms, tokens_s }) =>
+        `Speed      ${model}: ${tokens_s === null ? "" : `${tokens_s.toFixed(1)} tokens/s, `}first token after ${Math.round(ttft_ms)} ms`,
+    ),
     ...status.engines.flatMap(({ label, compute }) =>
       compute === null
         ? []

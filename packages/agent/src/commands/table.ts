@@ -121,6 +121,7 @@ const UP: CommandSpec = {
       read: (url, urls) => [...(urls as string[]), url],
     },
     { name: "no-detect", meaning: "do not look for engines at their usual ports" },
+    { name: "no-benchmark", meaning: "do not measure how fast models are when they are first seen" },
     { name: "slots", value: "n", meaning: "answers at once, over all models", read: readPositive },
     {
       name: "engine-slots",

@@ -1,5 +1,6 @@
 import { askAgent } from "../control/client.ts";
 import { SETTINGS_FILE } from "../control/settings.ts";
+import { BENCHMARKS_FILE } from "../engines/benchmark.ts";
 import { CACHE_FILE } from "../engines/digests.ts";
 import { STATE_FILE } from "../guest/guest.ts";
 import { delay, type Host } from "../host.ts";
@@ -25,7 +26,15 @@ interface UninstallOptions {
 const OWN = {
   config: [KEY_FILE, HUBS_FILE, SETTINGS_FILE],
   state: [
-    ...[STATE_FILE, "events.jsonl", "events.1.jsonl", "agent.sock", "agent.sock.lock", CACHE_FILE],
+    ...[
+      STATE_FILE,
+      "events.jsonl",
+      "events.1.jsonl",
+      "agent.sock",
+      "agent.sock.lock",
+      CACHE_FILE,
+      BENCHMARKS_FILE,
+    ],
     ...[UPDATE_FILE, UPDATES_FOLDER],
   ],
 } as const;

@@ -30,6 +30,7 @@ export interface UpOptions {
   token?: string;
   engine: readonly string[];
   detect: boolean;
+  benchmark: boolean;
   scripted?: boolean;
   slots?: number;
   engineSlots?: SlotLimits;
@@ -145,6 +146,7 @@ function agentOptions(
     engines,
     ...(fallback ? { fallback } : {}),
     ...(detect ? { detect } : {}),
+    benchmark: options.benchmark,
     ...(options.price ? { prices: { default: options.price } } : {}),
     ...(options.slots ? { slots: options.slots } : {}),
     ...(options.engineSlots ? { slotLimits: options.engineSlots } : {}),

@@ -67,6 +67,8 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   let nodeId: string | null = null;
   let engines: AgentStatus["engines"] = [];
   let draining = false;
+  let measuring = false;
+  let speeds: AgentStatus["speeds"] = [];
   let connection: AgentConnection = {
     state: "connecting",
     since_ms: startedAtMs,
@@ -113,7 +115,19 @@ export async function startControl(options: ControlOptions): Promise<Control> {
           },
         }));
         return;
+      case "measuring":
+        measuring = true;
+        return;
+      case "speed":
+        speeds = [
+          ...speeds,
+          ...[
+            { model: event.model, engine: event.engine, ttft_ms: event.ttftMs, tokens_s: event.tokensPerS },
+          ],
+        ];
+        return;
       case "joined":
+        measuring = false;
         nodeId = event.nodeId;
         return connected("joined", null, null);
       case "disconnected":
@@ -146,7 +160,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
       process_id: host.processId,
       started_at_ms: startedAtMs,
       now_ms: host.nowMs(),
-      ...{ name, hub, node_id: nodeId, connection, draining, engines },
+      ...{ name, hub, node_id: nodeId, connection, draining, engines, measuring, speeds },
       slots: agent?.slots ?? 0,
       offers: (agent?.offers ?? []).map(({ model, slots, engine }) => ({
         ...{ model, slots, engine },

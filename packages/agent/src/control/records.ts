@@ -1,5 +1,6 @@
 /** What is kept of an agent's life, for its owner: facts about work, never the work itself. */
 import type { AgentEvent } from "../agent.ts";
+import { BENCHMARK_LIMITS } from "../engines/benchmark.ts";
 
 const TEXT_MAX = 300;
 const MODELS_MAX = 32;
@@ -29,6 +30,14 @@ export function recordOf(event: AgentEvent, atMs: number): AgentRecord {
           },
           notes: notes.slice(0, MODELS_MAX).map(cut),
         })),
+      };
+    case "measuring":
+      return { ...at, models: event.models };
+    case "speed":
+      return {
+        ...at,
+        ...{ model: cut(event.model), engine: cut(event.engine), ttft_ms: Math.round(event.ttftMs) },
+        tokens_s: event.tokensPerS,
       };
     case "offers":
       return {
@@ -94,6 +103,12 @@ export function wordsOf(record: AgentRecord): string | null {
               ),
             ])
             .join("\n");
+    case "measuring":
+      return `Measuring ${text("models")} model(s), ${BENCHMARK_LIMITS.totalMs / 1000} s at most; --no-benchmark leaves it out.`;
+    case "speed": {
+      const rate = record.tokens_s === null ? "" : `${Number(record.tokens_s).toFixed(1)} tokens/s, `;
+      return `✓ ${text("model")}: ${rate}first token after ${text("ttft_ms")} ms`;
+    }
     case "offers":
       return `Offering ${list("models").map(offered).join(", ") || "nothing yet"}`;
     case "withdrawn":

@@ -38,6 +38,13 @@ const offerSchema = z.object({
   engine: z.string(),
 });
 
+const speedSchema = z.object({
+  model: z.string(),
+  engine: z.string(),
+  ttft_ms: z.number(),
+  tokens_s: z.number().nullable(),
+});
+
 const attemptSchema = z.object({
   attempt: z.string(),
   model: z.string(),
@@ -118,6 +125,10 @@ export const agentStatusSchema = z.object({
   offers: z.array(offerSchema),
   withdrawn: z.array(withdrawnSchema).default([]),
   attempts: z.array(attemptSchema),
+  /** Of the models that were measured at joining. */
+  speeds: z.array(speedSchema).default([]),
+  /** It measures them now, and joins then. */
+  measuring: z.boolean().default(false),
   /** Empty while it serves. */
   paused: z.array(reasonSchema).default([]),
   limits: limitsSchema.partial().default({}),
@@ -156,6 +167,8 @@ export function standingOf(status: AgentStatus): Standing {
       words:
         attempts.length > 0 ? `letting ${counted(attempts.length, "answer")} end, then leaving` : "leaving",
     };
+  if (connection.state === "connecting" && status.measuring)
+    return { state: "idle", words: "measuring how fast its models are, then joining" };
   if (connection.state !== "joined") {
     const seconds = connection.retry_at_ms === null ? 0 : Math.max(0, connection.retry_at_ms - now_ms) / 1000;
     const again = seconds >= 1 ? `; trying again in ${Math.ceil(seconds)} s` : "; trying now";

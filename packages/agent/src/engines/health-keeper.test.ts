@@ -1,38 +1,11 @@
 /** Withdrawing and restoring, on a clock that stands still until it is told to go on. */
 import { expect, it } from "vitest";
+import { stillClock } from "../testing/still-clock.ts";
 import type { DiscoveredModel, Engine, EngineOutcome } from "./engine.ts";
 import { EngineGone, failed } from "./engine.ts";
 import type { Verdict } from "./faults.ts";
 import { HEALTH_LIMITS } from "./health.ts";
 import { createHealthKeeper, type HealthChange } from "./health-keeper.ts";
-
-function clock() {
-  const timers: { atMs: number; callback: () => void }[] = [];
-  const self = {
-    timeMs: 0,
-    nowMs: () => self.timeMs,
-    after(ms: number, callback: () => void) {
-      const timer = { atMs: self.timeMs + ms, callback };
-      timers.push(timer);
-      return () => {
-        const at = timers.indexOf(timer);
-        if (at >= 0) timers.splice(at, 1);
-      };
-    },
-    /** Runs what is due, and lets what it started come to rest. */
-    async go(ms: number) {
-      self.timeMs += ms;
-      for (;;) {
-        await new Promise((resolve) => setImmediate(resolve));
-        const due = timers.findIndex(({ atMs }) => atMs <= self.timeMs);
-        if (due < 0) return;
-        timers.splice(due, 1)[0]!.callback();
-      }
-    },
-    timers,
-  };
-  return self;
-}
 
 const done: EngineOutcome = { type: "done", finish: ["length"], usage: null };
 const oom = "model requires more system memory (8.4 GiB) than is available (7.7 GiB)";
@@ -43,7 +16,7 @@ function keeperOf(
   answer: () => Promise<EngineOutcome>,
   listed: () => DiscoveredModel | undefined = () => model,
 ) {
-  const host = clock();
+  const host = stillClock();
   const changes: HealthChange[] = [];
   const asked: object[] = [];
   const engine: Engine = {

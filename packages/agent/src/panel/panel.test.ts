@@ -56,6 +56,8 @@ function world() {
     connection: { state: "joined", since_ms: 0, problem: null, retry_at_ms: null },
     ...{
       draining: false,
+      measuring: false,
+      speeds: [],
       slots,
       pause_when: { keyboard_minutes: null, game: true, battery: true, metered: true },
       engines: [],

@@ -22,6 +22,7 @@ const statusOf = (patch: Partial<AgentStatus> = {}): AgentStatus => ({
     { attempt: "att_1", model: "llama3.2:1b", started_at_ms: NOW - 3_100, tokens: 128, tokens_s: 45.12 },
   ],
   withdrawn: [],
+  ...{ measuring: false, speeds: [] },
   paused: [],
   limits: {},
   schedule: { on: true, windows: [] },

@@ -32,8 +32,13 @@ export interface BenchHub {
   agentToken: string;
   /** What the operator's session may ask. */
   operatorCookie: string;
-  /** Joins a node; resolves when its models are on offer. `program` is an executable instead of the agent on Node. */
-  joinAgent(args: string[], program?: string | null): Promise<BenchAgent>;
+  /** An account of its own, whose nodes have earned nothing. */
+  newProvider(): Promise<{ cookie: string; agentToken: string }>;
+  /**
+   * Joins a node; resolves when its models are on offer. `program` is an executable instead of the agent on Node, `agentToken`
+   * another provider's.
+   */
+  joinAgent(args: string[], program?: string | null, agentToken?: string): Promise<BenchAgent>;
   /** Milliseconds of CPU that the parts have used since they began. */
   cpu(): { hub: number; agents: number; database: number };
   stop(): Promise<void>;
@@ -80,7 +85,8 @@ export async function startBenchHub(options: BenchHubOptions = {}): Promise<Benc
     newAgentToken: accounts.newAgentToken,
     agentToken: accounts.agentToken,
     operatorCookie: accounts.operatorCookie,
-    async joinAgent(args, program = null) {
+    newProvider: accounts.newProvider,
+    async joinAgent(args, program = null, agentToken = accounts.agentToken) {
       const child = spawn(
         program ?? process.execPath,
         [
@@ -89,7 +95,7 @@ export async function startBenchHub(options: BenchHubOptions = {}): Promise<Benc
           ...["--config-dir", join(dataDir, `agent-${joined++}`)],
           ...args,
         ],
-        { env: { ...env, GFE_AGENT_TOKEN: accounts.agentToken }, stdio: ["ignore", "pipe", "inherit"] },
+        { env: { ...env, GFE_AGENT_TOKEN: agentToken }, stdio: ["ignore", "pipe", "inherit"] },
       );
       agents.add(child);
       child.once("exit", () => agents.delete(child));
@@ -113,7 +119,7 @@ export async function startBenchHub(options: BenchHubOptions = {}): Promise<Benc
   };
 }
 
-type Accounts = Pick<BenchHub, "key" | "agentToken" | "newAgentToken" | "operatorCookie">;
+type Accounts = Pick<BenchHub, "key" | "agentToken" | "newAgentToken" | "newProvider" | "operatorCookie">;
 
 async function createAccounts(url: string): Promise<Accounts> {
   const provider = await account(url, "provider");
@@ -128,10 +134,14 @@ async function createAccounts(url: string): Promise<Accounts> {
       other = { cookie: await account(url, `provider-${++providers}`), tokens: 1 };
     return tokenOf(other.cookie);
   };
+  const newProvider = async () => {
+    const cookie = await account(url, `provider-${++providers}`);
+    return { cookie, agentToken: await tokenOf(cookie) };
+  };
   const { secret: key } = (await post(url, consumer, "/api/v1/keys", { label: "bench" })) as {
     secret: string;
   };
-  return { key, agentToken: token, newAgentToken, operatorCookie: provider };
+  return { key, agentToken: token, newAgentToken, newProvider, operatorCookie: provider };
 }
 
 /** The id that an agent tells once its models are on offer. Its later events are read and dropped. */

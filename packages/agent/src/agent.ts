@@ -230,8 +230,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     slots,
     place: catalogue.place,
     onStarted: (attempt) => onEvent({ type: "attempt.started", ...attempt }),
-    onEnded(report, outlet) {
-      link.attemptEnded(outlet);
+    onEnded(report, outlets) {
+      for (const outlet of outlets) link.attemptEnded(outlet);
       onEvent({ type: "attempt.ended", ...report });
     },
     onVerdict({ engine, model }, verdict) {
@@ -279,7 +279,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         }
       },
       lost(reason, outlet, departed) {
-        // The hub has failed over already: whoever asked is served elsewhere, or has an error.
+        // The hub has failed over already: whoever asked is served elsewhere, or has an error. What it may ask for again is kept.
         runner.abortAll({ code: "cancelled", message: "the connection to the hub was lost" }, outlet);
         onEvent(departed ? { type: "moved", reason } : { type: "disconnected", reason });
       },

@@ -23,13 +23,16 @@ import type { Host } from "./host.ts";
 import { AGENT_LIMITS, ENGINE_LIMITS, SEND_LIMITS } from "./limits.ts";
 import { type Seen, signReceipt, usageOf } from "./receipts.ts";
 
+/** Where an attempt's words go. */
+export type Deltas = Pick<DeltaWriter, "text" | "congested" | "queuedBytes" | "whenClear">;
+
 export interface AttemptOptions {
   host: Pick<Host, "after" | "nowMs">;
   start: AttemptStart;
   engine: Engine;
   digest: string | null;
   signer: Signer;
-  deltas: DeltaWriter;
+  deltas: Deltas;
 }
 
 export type AttemptEnd = { outcome: EngineOutcome; usage: Usage; engineGone: boolean; outputBytes: number };

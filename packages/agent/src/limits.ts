@@ -41,6 +41,16 @@ export const AGENT_LIMITS = {
   stopMs: 2_000,
 } as const;
 
+/** Of attempts that a hub may ask for again after a lost connection. */
+export const KEEP_LIMITS = {
+  /** However long the hub would like it to be kept. */
+  keepMs: 60_000,
+  attempts: 256,
+  bytes: 16 * 1024 * 1024,
+  /** One that says more is lost with its connection. */
+  attemptBytes: 1024 * 1024,
+} as const;
+
 export const SEND_LIMITS = {
   /** Bytes that wait in the socket above which the engines are no longer read … */
   congestedBytes: 1024 * 1024,

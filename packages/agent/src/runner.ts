@@ -8,6 +8,7 @@ import { createSeating, type Seat } from "./engines/choices.ts";
 import { type Engine, failed } from "./engines/engine.ts";
 import { type Verdict, verdictOf } from "./engines/faults.ts";
 import type { Host } from "./host.ts";
+import { createKept, KeptDeltas } from "./kept.ts";
 import { AGENT_LIMITS, ENGINE_LIMITS } from "./limits.ts";
 import { usageOf } from "./receipts.ts";
 
@@ -44,8 +45,8 @@ export interface RunnerOptions {
   slots(): number;
   place(model: string): Placement | undefined;
   onStarted?(attempt: { attempt: string; model: string }): void;
-  /** Its end has been sent to the outlet. */
-  onEnded?(report: AttemptReport, outlet: Outlet): void;
+  /** Its end has been sent, to the last of these; it began on the first. */
+  onEnded?(report: AttemptReport, outlets: readonly Outlet[]): void;
   /** What an attempt showed of the engine and the model that ran it. */
   onVerdict?(seat: Seat, verdict: Verdict): void;
   tracer?: Tracer | undefined;
@@ -90,8 +91,9 @@ export function createRunner(options: RunnerOptions): Runner {
   const seating = createSeating();
   /** Attempts that the hub waited for in vain. */
   const silent = new Set<string>();
-  /** Attempts whose end has not been sent, and to whom it goes; a few more than those that run. */
-  const open = new Map<Attempt, Outlet>();
+  /** Attempts whose end has not been sent, where they began, and to whom it goes; a few more than those that run. */
+  const open = new Map<Attempt, { begunOn: Outlet; outlet: Outlet }>();
+  const kept = createKept(host);
   const ended = new Set<string>();
   let waiting: (() => void)[] = [];
   let draining = false;
@@ -113,7 +115,7 @@ export function createRunner(options: RunnerOptions): Runner {
   }
 
   async function run(attempt: Attempt, seat: Seat, outlet: Outlet, trace: AttemptTrace): Promise<void> {
-    open.set(attempt, outlet);
+    open.set(attempt, { begunOn: outlet, outlet });
     running.set(attempt.id, attempt);
     runningByModel.set(attempt.model, (runningByModel.get(attempt.model) ?? 0) + 1);
     seating.take(seat);
@@ -130,7 +132,12 @@ export function createRunner(options: RunnerOptions): Runner {
       seat,
       silent.delete(attempt.id) ? waitedInVain : verdictOf(end.outcome, end.engineGone),
     );
-    await conclude(attempt, end, outlet);
+    kept.ended(attempt, end);
+    let taker: Outlet;
+    do {
+      taker = open.get(attempt)!.outlet;
+      await conclude(attempt, end, taker);
+    } while (open.get(attempt)!.outlet !== taker); // it was asked for on another connection meanwhile
     open.delete(attempt);
     trace.ended(end);
     const report = {
@@ -141,7 +148,7 @@ export function createRunner(options: RunnerOptions): Runner {
       outputTokens: end.usage.output_tokens,
       durationMs: host.nowMs() - attempt.startedAtMs,
     };
-    options.onEnded?.(report, outlet);
+    options.onEnded?.(report, [...new Set([outlet, taker])]);
     if (open.size > 0) return;
     const resolved = waiting;
     waiting = [];
@@ -158,6 +165,24 @@ export function createRunner(options: RunnerOptions): Runner {
     outlet.send({ type: "attempt.failed", attempt: attempt.id, code: outcome.code, message, receipt });
   }
 
+  /** Its end is or was told, but for one that was kept and is asked for again: after a lost connection. */
+  async function repeat(frame: AttemptStart, outlet: Outlet): Promise<void> {
+    if (frame.keep_ms === undefined) return;
+    const known = kept.get(frame.attempt);
+    if (!known?.deltas.isWhole) {
+      if (running.has(frame.attempt)) return;
+      const message = "this node does not have it any more";
+      return outlet.send({ type: "attempt.failed", attempt: frame.attempt, code: "cancelled", message });
+    }
+    const { attempt, deltas, end } = known;
+    if (deltas.goesTo(outlet.deltas)) return; // a repeat on the same connection
+    const now = open.get(attempt);
+    if (now) now.outlet = outlet;
+    deltas.moveTo(outlet.deltas, frame.channel);
+    kept.returned(attempt);
+    if (end && !now) await conclude(attempt, end, outlet);
+  }
+
   return {
     get running() {
       return running.size;
@@ -172,20 +197,25 @@ export function createRunner(options: RunnerOptions): Runner {
         };
       }),
     start(frame, outlet) {
-      if (running.has(frame.attempt) || ended.has(frame.attempt)) return; // a repeat: its end is or was told
+      if (running.has(frame.attempt) || ended.has(frame.attempt)) return void repeat(frame, outlet);
       const placement = options.place(frame.model);
       const seat = placement && seating.pick(placement.seats);
       const refused = refusalOf(frame, placement) ?? (seat ? null : failed("busy", "every slot is taken"));
       const trace = traceAttempt(options.tracer, frame, host.nowMs);
+      const deltas =
+        frame.keep_ms === undefined ? outlet.deltas : new KeptDeltas(outlet.deltas, frame.channel);
       const attempt = new Attempt({
         host,
         start: frame,
         engine: trace.engine(seat ? engineOf(seat) : noEngine),
         digest: seat?.digest ?? null,
         signer,
-        deltas: outlet.deltas,
+        deltas,
       });
-      if (!refused && seat) return void run(attempt, seat, outlet, trace);
+      if (!refused && seat) {
+        if (deltas instanceof KeptDeltas) kept.add(attempt, deltas, frame.keep_ms!);
+        return void run(attempt, seat, outlet, trace);
+      }
       remember(frame.attempt);
       const nothing = { inputBytes: 0, outputBytes: 0, outputDeltas: 0, reasoningDeltas: 0 };
       const end = { outcome: refused!, usage: usageOf(null, nothing), engineGone: false, outputBytes: 0 };
@@ -200,13 +230,16 @@ export function createRunner(options: RunnerOptions): Runner {
     pause: (id) => running.get(id)?.pause(),
     resume: (id) => running.get(id)?.resume(),
     abortAll(cause, of) {
-      for (const attempt of running.values()) if (!of || open.get(attempt) === of) attempt.abort(cause);
+      if (!of) kept.clear();
+      for (const attempt of running.values())
+        if (!of || (open.get(attempt)?.outlet === of && !kept.lost(attempt))) attempt.abort(cause);
     },
-    idleFor: (outlet) => [...open.values()].every((other) => other !== outlet),
+    idleFor: (outlet) => [...open.values()].every((one) => one.outlet !== outlet),
     elsewhere(outlet) {
       const counts = new Map<string, number>();
       for (const attempt of running.values())
-        if (open.get(attempt) !== outlet) counts.set(attempt.model, (counts.get(attempt.model) ?? 0) + 1);
+        if (open.get(attempt)?.begunOn !== outlet)
+          counts.set(attempt.model, (counts.get(attempt.model) ?? 0) + 1);
       return [...counts].map(([model, count]) => ({ model, running: count }));
     },
     setDraining(value) {

@@ -60,6 +60,7 @@ import { explain } from "./market/explain.ts";
 import { createMatcher } from "./market/matcher.ts";
 import { unmet } from "./market/needs.ts";
 import { createRegistry, type Offer } from "./market/registry.ts";
+import { createReturns } from "./market/returns.ts";
 import { createTurnout } from "./market/turnout.ts";
 import { flushTurnout, rollUpTurnout } from "./market/turnout-store.ts";
 import { createPriceBook } from "./prices/price-book.ts";
@@ -267,6 +268,7 @@ async function serve(
     dispatcher,
     isOffered,
     began: matcher.began,
+    returns: createReturns(registry),
     tracer: createJobTracer(tracer),
     lost: watch?.lost,
     limits: {

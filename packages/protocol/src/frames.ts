@@ -98,6 +98,12 @@ export const hubFrameSchema = z.discriminatedUnion("type", [
       .optional(),
     /** The span that the attempt belongs to, where the hub is traced. */
     traceparent,
+    /**
+     * Nobody waits for it at this moment: an agent that loses its connection keeps it, as it runs and after its end, for so long. A
+     * start of the same attempt asks for it again, from the beginning; an agent that has it no more says that it failed, or runs
+     * it anew. Milliseconds.
+     */
+    keep_ms: z.number().int().positive().optional(),
   }),
   z.object({ type: z.literal("attempt.cancel"), attempt: attemptId, reason: z.string().max(200) }),
   z.object({ type: z.literal("attempt.pause"), attempt: attemptId }),

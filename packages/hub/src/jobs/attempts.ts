@@ -1,6 +1,7 @@
 /**
  * The attempts of one job: one node after another until one ends the answer, the caller leaves, or none is left.
  *
+ *   nobody waits, its node was lost ──it comes back in time──► it tells what it has, under the attempt's id (RETURNS_MAX times)
  *   nothing reached the caller yet ──failure──► another node begins anew (at most ATTEMPTS_MAX nodes)
  *                                  ──its slot was taken already──► it waits for another one, as before (BUSY_MAX times)
  *                                  ──no token for long, and asked for──► a second node beside the first (hedging.ts)
@@ -16,6 +17,7 @@ import type { Wish } from "../market/match.ts";
 import type { Matcher } from "../market/matcher.ts";
 import type { AttemptMeasure } from "../market/measures.ts";
 import { identityOf, type Offer } from "../market/registry.ts";
+import type { Returns } from "../market/returns.ts";
 import type { AttemptReport } from "../trust/attempt-facts.ts";
 import { checkedUsage } from "../trust/receipts.ts";
 import { type AttemptEnd, type AttemptTimeouts, runAttempt } from "./attempt.ts";
@@ -26,6 +28,7 @@ import { watchPauses } from "./flow.ts";
 import { createHedging } from "./hedging.ts";
 import { measureOf } from "./measured.ts";
 import { type Lane, Race } from "./race.ts";
+import { isPatient, KEEP_MS, RETURNS_MAX, returned } from "./returning.ts";
 import {
   abandonedAttempt,
   type Ending,
@@ -43,7 +46,6 @@ import type { FlowControl, JobSink } from "./types.ts";
 export const ATTEMPTS_MAX = 3;
 /** Times that a slot may turn out to be taken: another hub was quicker, or the node knows better than the hub. */
 export const BUSY_MAX = 8;
-
 const NOTHING = { input_tokens: 0, output_tokens: 0 };
 
 export interface AttemptsOptions {
@@ -56,6 +58,8 @@ export interface AttemptsOptions {
   draining: () => boolean;
   attempted(report: AttemptReport): void;
   began?: Matcher["began"] | undefined;
+  /** Where it is not given, nodes that were lost are not waited for. */
+  returns?: Returns | undefined;
 }
 
 export interface WaitLimits {
@@ -108,6 +112,7 @@ export function createAttempts(options: AttemptsOptions): Attempts {
     let continuations = 0;
     let busy = 0;
     for (let ending = await begin(job, first, course); ; ) {
+      ending = await askedAgain(job, ending, course);
       await account(job, ending);
       const { end, offer } = ending;
       if (end.state !== "failed" || !end.retryable) return ending;
@@ -199,38 +204,13 @@ export function createAttempts(options: AttemptsOptions): Attempts {
     const isFirst = job.attempts.length === 0 && job.triedNodes.size === 0;
     const quote = isFirst ? job.quote : quoteFor(request, offer);
     job.triedNodes.add(node.nodeId);
-    if (!prefix)
-      course.sink.started?.({
-        jobId: job.jobId,
-        nodeId: node.nodeId,
-        nodeName: node.announcement.name,
-        capMicro: job.quote.capMicro,
-      });
+    if (!prefix) tellStarted(job, offer, course);
     const measured = options.began?.(offer, wish.outputTokens);
     const watched = watchPauses(course.flow);
     breaker.began(node.nodeId, wish.model, startedAtMs);
     const traced = job.trace.attempt(attemptId, offer);
     const { traceparent } = traced;
-    const end = await runAttempt({
-      dispatcher,
-      nodeId: node.nodeId,
-      start: {
-        attempt: attemptId,
-        kind: request.kind,
-        model: offer.offer.model,
-        body: engineBody(request, offer),
-        ...(inOnePiece(job, offer) ? { whole: true } : {}),
-        ...(prefix ? { prefix } : {}),
-        ...(traceparent === undefined ? {} : { traceparent }),
-        deadline_ms: Math.max(1, Math.round(job.deadlineAtMs - startedAtMs)),
-      },
-      sink: course.sink,
-      signal: course.signal,
-      flow: watched.flow,
-      timeouts: limits,
-      deadlineAtMs: job.deadlineAtMs,
-      nowMs,
-    });
+    const end = await runOn(job, offer, attemptId, { ...course, flow: watched.flow }, traceparent);
     const endedAtMs = nowMs();
     traced.ended(end, startedAtMs, endedAtMs);
     const { firstDeltaAtMs } = end;
@@ -242,6 +222,56 @@ export function createAttempts(options: AttemptsOptions): Attempts {
     breaker.ended(node.nodeId, wish.model, verdictOf(end), endedAtMs);
     lease.release();
     return { end, offer, quote, attemptId, startedAtMs, paused: watched.paused };
+  }
+
+  const tellStarted = ({ jobId, quote }: Running, { node }: Offer, { sink }: Course): void =>
+    sink.started?.({
+      ...{ jobId, nodeId: node.nodeId, nodeName: node.announcement.name },
+      capMicro: quote.capMicro,
+    });
+
+  function runOn(
+    job: Running,
+    { node, offer }: Offer,
+    attemptId: string,
+    { sink, signal, flow, prefix }: Course,
+    traceparent: string | undefined,
+  ): Promise<AttemptEnd> {
+    const { request, deadlineAtMs } = job;
+    return runAttempt({
+      dispatcher,
+      nodeId: node.nodeId,
+      start: {
+        attempt: attemptId,
+        kind: request.kind,
+        model: offer.model,
+        body: engineBody(request, { node, offer }),
+        ...(inOnePiece(job, { node, offer }) ? { whole: true } : {}),
+        ...(prefix ? { prefix } : {}),
+        ...(traceparent === undefined ? {} : { traceparent }),
+        ...(options.returns && isPatient(request) ? { keep_ms: KEEP_MS } : {}),
+        deadline_ms: Math.max(1, Math.round(deadlineAtMs - nowMs())),
+      },
+      ...{ sink, signal, flow, deadlineAtMs, nowMs },
+      timeouts: limits,
+    });
+  }
+
+  /** What a lost node said and signed, if it comes back and tells: once, and as if it had never been away (returning.ts). */
+  async function askedAgain(job: Running, lost: Ending, course: Course): Promise<Ending> {
+    const { returns } = options;
+    let ending = lost;
+    for (let times = 0; returns && isPatient(job.request) && times < RETURNS_MAX; times++) {
+      const offer = options.draining() ? null : await returned(returns, ending, course.signal);
+      if (!offer) break;
+      tellStarted(job, offer, course);
+      breaker.began(offer.node.nodeId, job.wish.model, nowMs());
+      // Without a slot of its own: the node counts it among those that began elsewhere.
+      const end = await runOn(job, offer, ending.attemptId, course, undefined);
+      breaker.ended(offer.node.nodeId, job.wish.model, verdictOf(end), nowMs());
+      ending = { ...ending, end };
+    }
+    return ending;
   }
 
   /** Checks what the node signed, bills what reached the caller, and puts the attempt on the job. */

@@ -13,6 +13,7 @@ import type { Billing } from "../billing/billing.ts";
 import type { Wish } from "../market/match.ts";
 import type { Matcher } from "../market/matcher.ts";
 import type { Offer } from "../market/registry.ts";
+import type { Returns } from "../market/returns.ts";
 import type { AttemptReport } from "../trust/attempt-facts.ts";
 import type { AttemptTimeouts } from "./attempt.ts";
 import { createAttempts, type WaitLimits } from "./attempts.ts";
@@ -65,6 +66,8 @@ export interface JobsOptions {
   isOffered?: (name: string) => boolean;
   /** An attempt begins; what it returns is called with how it went, or null where that says nothing of the node. */
   began?: Matcher["began"];
+  /** Nodes that come back; where it is not given, deferred jobs do not wait for theirs. */
+  returns?: Returns | undefined;
   tracer?: JobTracer | undefined;
 }
 
@@ -78,6 +81,7 @@ export function createJobs(options: JobsOptions): Jobs {
     draining: () => draining,
     attempted: events.attempted,
     began: options.began,
+    returns: options.returns,
   });
   /** One for each job that runs: the caller's hanging up, a refused hold and the end of a drain stop it alike. */
   const stops = new Set<AbortController>();

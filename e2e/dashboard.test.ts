@@ -1,4 +1,8 @@
 /** The built dashboard in a real browser, served by a real hub with one scripted node. */
+import { createHash } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import {
@@ -10,6 +14,8 @@ import {
 } from "../packages/agent/src/index.ts";
 import { buildDashboard } from "../packages/cli/src/dashboard.ts";
 import { PASSWORD, postJson, startTestHub, type TestHub } from "../packages/hub/src/testing/test-hub.ts";
+import { makeReleaseKey } from "../scripts/release/keys.ts";
+import { signRelease } from "../scripts/release/sign.ts";
 import { findBrowser, launchBrowser } from "./browser.ts";
 
 const executable = findBrowser();
@@ -219,6 +225,41 @@ describe.skipIf(executable === null)("the dashboard", () => {
     const exchange = { device_code: code.device_code, client_id: "gfe-agent", label: "attic-pc" };
     const granted = await postJson(`${hub.url}/api/v1/device/token`, exchange);
     expect(await granted.json()).toMatchObject({ agent_token: expect.stringMatching(/^gfe_at_/) });
+  });
+
+  it("offers each visitor the agent for its machine, from a signed release only", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "gfe-e2e-release-"));
+    const other = await startTestHub({ GFE_DOWNLOADS_DIR: directory });
+    try {
+      await page.goto(`${other.url}/download`);
+      await page.getByText("This hub has no downloads").waitFor();
+      await page.getByText(`npx gpu-for-everyone up --hub ${other.url}`).waitFor();
+      expect(complaints.splice(0)).toEqual([expect.stringContaining("status of 404")]); // which the page asks for
+
+      const names = ["gfe-agent-slim-macos-arm64", "gfe-agent-slim-linux-x64"];
+      const sha256 = createHash("sha256").update("a program").digest("hex");
+      const files = names.map((name) => {
+        const [, , , os, arch] = name.split("-");
+        writeFileSync(join(directory, name), "a program");
+        return { ...{ name, os, arch, kind: "slim" }, bytes: 9, compressed_bytes: 5, sha256 };
+      });
+      writeFileSync(join(directory, "manifest.json"), JSON.stringify({ version: "1.2.3", files }));
+      writeFileSync(join(directory, "SHA256SUMS"), names.map((name) => `${sha256}  ${name}\n`).join(""));
+      const key = makeReleaseKey(join(directory, "release.key"));
+      signRelease({ directory, key, nowS: Math.floor(Date.now() / 1000), expiresDays: 1 });
+
+      await page.reload();
+      await page.getByRole("heading", { name: "Version 1.2.3, all files" }).waitFor();
+      await page.getByText(`curl -fsSL ${other.url}/install.sh | sh`).waitFor();
+      const first = page.getByRole("row").nth(1);
+      await first.getByText("✓ yours: Linux x64, agent alone").waitFor();
+      const file = page.waitForEvent("download");
+      await first.getByRole("link", { name: names[1]!, exact: true }).click();
+      expect(readFileSync(await (await file).path(), "utf8")).toBe("a program");
+    } finally {
+      await other.close();
+      rmSync(directory, { recursive: true, force: true });
+    }
   });
 
   it("announces a wrong password, and takes nobody to another site afterwards", async () => {

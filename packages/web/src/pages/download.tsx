@@ -43,8 +43,8 @@ export function Download() {
       </div>
       {release === null && (
         <p className="card text-text-2" role="status">
-          This hub has no downloads. Its operator builds them with <code>npm run build:agents</code>, or names
-          their folder in <code>GFE_DOWNLOADS_DIR</code>.
+          This hub has no downloads. Its operator builds them with <code>npm run build:agents</code> and signs
+          them with <code>npm run sign:agents</code>, or names their folder in <code>GFE_DOWNLOADS_DIR</code>.
         </p>
       )}
       {release && (

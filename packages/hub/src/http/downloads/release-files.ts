@@ -17,7 +17,7 @@ export interface OpenFile {
 }
 
 export interface ReleaseFiles {
-  /** Null where there is no release, or none that can be read. */
+  /** Null where there is no release, or none that was signed and can be read. */
   manifest(): Promise<ReleaseManifest | null>;
   /** Null for a name that is not of the release, and for one that is but does not lie there. The caller closes it. */
   open(name: string): Promise<OpenFile | null>;
@@ -31,6 +31,8 @@ export function createReleaseFiles(directory: string): ReleaseFiles {
     const path = join(directory, MANIFEST_NAME);
     const facts = await stat(path).catch(() => null);
     if (!facts?.isFile() || facts.size > RELEASE_LIMITS.manifestBytes) return null;
+    // What was only built is nobody's to run.
+    if (!(await stat(`${path}.minisig`).catch(() => null))?.isFile()) return null;
     const stamp = `${facts.mtimeMs} ${facts.size} ${facts.ino}`;
     if (known?.stamp !== stamp) known = { stamp, manifest: await read(path) };
     return known.manifest;

@@ -29,6 +29,7 @@ beforeAll(async () => {
   put(`${NAME}.xz`, "packed");
   put(`${NAME}.minisig`, "a signature");
   put("manifest.json", JSON.stringify({ version: "1.2.3", files }));
+  put("manifest.json.minisig", "a signature");
   put("install.sh", "GFE_HUB='@HUB@'\n");
   put("secret.txt", "outside");
   writeFileSync(join(root, "secret.txt"), "outside");
@@ -142,7 +143,7 @@ test("the installer knows where it came from, and is no page", async () => {
   await odd.close();
 });
 
-test("a hub without a release says so, and takes one that is put there while it runs", async () => {
+test("a hub without a signed release says so, and takes one that is put there while it runs", async () => {
   const bare = await serve("empty");
   for (const url of [FILE, "/download/manifest.json"]) {
     const { statusCode, body } = await bare.inject(url);
@@ -151,6 +152,8 @@ test("a hub without a release says so, and takes one that is put there while it 
   expect((await bare.inject("/install.sh")).statusCode).toBe(404);
   expect((await bare.inject("/download")).statusCode).toBe(200);
   writeFileSync(join(root, "empty/manifest.json"), JSON.stringify({ version: "1.0.0", files: [] }));
+  expect((await bare.inject("/download/manifest.json")).statusCode).toBe(404); // built and not signed
+  writeFileSync(join(root, "empty/manifest.json.minisig"), "a signature");
   expect((await bare.inject("/download/manifest.json")).json()).toMatchObject({ version: "1.0.0" });
   await bare.close();
 });

@@ -26,7 +26,7 @@ export function registerDownloads(app: FastifyInstance, { directory, hubUrl }: D
       "not_found",
       (await files.manifest())
         ? "This release has no such file: /download/manifest.json names what there is"
-        : "This hub has no downloads: its operator builds them, or names their folder in GFE_DOWNLOADS_DIR",
+        : "This hub has no downloads: its operator builds and signs them, or names their folder in GFE_DOWNLOADS_DIR",
     );
   };
 

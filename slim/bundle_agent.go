@@ -6,5 +6,5 @@ import _ "embed"
 
 // Made by scripts/build-agents.ts.
 //
-//go:embed dist/agent.js.gz
+//go:embed dist/agent.parts
 var bundle []byte

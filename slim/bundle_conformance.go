@@ -6,5 +6,5 @@ import _ "embed"
 
 // The cases that every host must pass, instead of the agent.
 //
-//go:embed dist/conformance.js.gz
+//go:embed dist/conformance.parts
 var bundle []byte

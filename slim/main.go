@@ -3,10 +3,7 @@
 package main
 
 import (
-	"bytes"
-	"compress/gzip"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"runtime"
@@ -27,11 +24,6 @@ const (
 
 func main() {
 	debug.SetGCPercent(collectPercentStart)
-	program, err := loadProgram()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
 	vm := goja.New()
 	l := newLoop(vm)
 	if err := vm.Set("gfeNative", native(l)); err != nil {
@@ -39,24 +31,12 @@ func main() {
 		os.Exit(1)
 	}
 	l.post(func() {
-		if _, err := vm.RunProgram(program); err != nil {
+		if err := newParts(vm).begin(); err != nil {
 			l.onFault(describeError(err))
 		}
 	})
 	go settle(l)
 	l.run()
-}
-
-func loadProgram() (*goja.Program, error) {
-	reader, err := gzip.NewReader(bytes.NewReader(bundle))
-	if err != nil {
-		return nil, err
-	}
-	source, err := io.ReadAll(reader)
-	if err != nil {
-		return nil, err
-	}
-	return goja.Compile("agent.js", string(source), true)
 }
 
 func platform() string {

@@ -8,23 +8,57 @@ import { type Plugin, rolldown } from "rolldown";
 /** Where the Go program embeds its script from. */
 const SCRIPT_DIRECTORY = new URL("../../slim/dist/", import.meta.url).pathname;
 
-/** Bundles an entry and writes it for the Go program to embed. Resolves with its length before compression. */
-export async function bundleScript(entry: string, name: string): Promise<number> {
+/** What scripts of the web expect to be there: the Go program runs it first. */
+const GLOBALS = new URL("../../packages/agent/src/slim/install.ts", import.meta.url).pathname;
+
+/**
+ * Bundles an entry and writes it for the Go program to embed: what it begins with, and a part for each `import()`, which is compiled
+ * when it is asked for. Resolves with the length of what it begins with, before compression.
+ */
+export async function bundleScript(
+  entry: string,
+  name: string,
+  facts: object | null = null,
+): Promise<number> {
   const build = await rolldown({
-    input: entry,
+    input: { globals: GLOBALS, main: entry },
     platform: "neutral",
     resolve: { mainFields: ["module", "main"], conditionNames: ["import", "default"] },
     logLevel: "warn",
-    plugins: [withPureConstants],
+    plugins: [withPureConstants, withoutJsonSchema],
+    ...(facts ? { transform: { define: { __GFE_BUILD__: JSON.stringify(facts) } } } : {}),
   });
-  const { output } = await build.generate({ format: "esm", codeSplitting: false });
+  const { output } = await build.generate({
+    ...{ format: "cjs", exports: "named", entryFileNames: "[name].js", chunkFileNames: "[name].js" },
+  });
   await build.close();
-  if (output.length !== 1) throw new Error(`${entry} did not become one script`);
-  const script = await lower(output[0].code);
+  const parts = await Promise.all(
+    output.map(async (part) => {
+      if (part.type !== "chunk") throw new Error(`${entry} has a part that is no script: ${part.fileName}`);
+      return { name: part.fileName, script: await lower(part.code) };
+    }),
+  );
   mkdirSync(SCRIPT_DIRECTORY, { recursive: true });
-  writeFileSync(join(SCRIPT_DIRECTORY, `${name}.js.gz`), gzipSync(script, { level: 9 }));
-  return Buffer.byteLength(script);
+  writeFileSync(join(SCRIPT_DIRECTORY, `${name}.parts`), packed(parts));
+  return Buffer.byteLength(parts.find((part) => part.name === "main.js")!.script);
 }
+
+/** A line "name length" for each part, an empty line, and the parts one behind the other, each compressed by itself. */
+function packed(parts: readonly { name: string; script: string }[]): Buffer {
+  const compressed = parts.map(({ name, script }) => ({ name, bytes: gzipSync(script, { level: 9 }) }));
+  const head = compressed.map(({ name, bytes }) => `${name} ${bytes.byteLength}\n`).join("");
+  return Buffer.concat([Buffer.from(`${head}\n`), ...compressed.map(({ bytes }) => bytes)]);
+}
+
+/** Schemas become no JSON Schema in an agent; the code for it comes along with every kind of schema. */
+const withoutJsonSchema: Plugin = {
+  name: "without-json-schema",
+  transform(code, id) {
+    if (!/zod\/v4\/core\/(to-json-schema|json-schema-processors)\.js$/.test(id)) return null;
+    const names = [...code.matchAll(/^export (?:const|function) (\w+)/gm)].map(([, name]) => name);
+    return { code: names.map((name) => `export const ${name} = () => {};`).join("\n") };
+  },
+};
 
 /** Protocol and core make their schemas as they load; a schema that nobody asks for costs memory all the same. */
 const PURE = /packages\/(protocol|agent)\/src\/.+\.ts$/;
@@ -92,5 +126,5 @@ async function lower(code: string): Promise<string> {
       parser: { syntax: "ecmascript" },
     },
   });
-  return `(function(){${lowered.replace(/\bexport\s*\{[^}]*\};?\s*$/, "")}})();`;
+  return `(function(exports,require){${lowered}})`;
 }

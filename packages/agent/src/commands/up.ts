@@ -1,29 +1,23 @@
 /** `gfe up`: gets a token, starts the agent, and shows what it does until it ends. */
 import type { DataPolicy, PriceWire } from "@gfe/protocol";
 import type { Tracer } from "@gfe/tracing";
-import { type Agent, type AgentEvent, type AgentOptions, startAgent } from "../agent.ts";
+import { type Agent, type AgentOptions, startAgent } from "../agent.ts";
 import { askAgent } from "../control/client.ts";
 import { type Control, startControl } from "../control/control.ts";
-import { windowText } from "../control/owner.ts";
-import { recordOf, wordsOf } from "../control/records.ts";
-import { counted } from "../control/status.ts";
 import type { DetectOptions } from "../engines/detect.ts";
 import type { Engine } from "../engines/engine.ts";
 import type { SlotLimits } from "../engines/slot-limits.ts";
 import { AgentError } from "../errors.ts";
 import { EndpointTaken, type Host } from "../host.ts";
 import { parseHubAddress } from "../hub-address.ts";
-import { openPanel, type Panel, type PanelActions } from "../panel/panel.ts";
-import { printable } from "../panel/text.ts";
 import type { Program } from "../program.ts";
 import type { SandboxStatus } from "../sandbox/sandbox.ts";
 import type { UpdateMode } from "../update/machine.ts";
-import { openUpdates } from "../update/open.ts";
-import { isOnTrial, type Updater } from "../update/updater.ts";
-import { AGENT_VERSION } from "../version.ts";
+import type { Updater } from "../update/updater.ts";
 import { EXIT, type Output } from "./command.ts";
 import { alreadyRunning } from "./running.ts";
 import { agentToken } from "./token.ts";
+import { jsonView, plainView, type View } from "./up-view.ts";
 
 export interface UpOptions {
   hub: string;
@@ -90,7 +84,7 @@ async function run(host: Host, options: UpOptions, out: Output, parts: UpParts):
     abort,
     sandbox: parts.sandbox ?? null,
   });
-  const view = showing(host, options, out, control);
+  const view = await showing(host, options, out, control);
   for (const { what, cure } of parts.sandbox?.problems ?? []) view.log.warn({}, `${what}; ${cure}`);
   let stopped = false;
   parts.onStopSignals(
@@ -100,13 +94,16 @@ async function run(host: Host, options: UpOptions, out: Output, parts: UpParts):
     },
     () => control.drain(true),
   );
-  const onTrial = parts.program !== undefined && (await isOnTrial(host, AGENT_VERSION));
+  const { program } = parts;
+  // From its sources a program has no releases.
+  const updates = program && program.kind !== "source" ? await import("../update/open.ts") : null;
+  const onTrial = updates !== null && (await updates.isOnTrial(host));
   let updater: Updater | null = null;
   let agent: Agent | null = null;
   try {
-    if (!onTrial)
-      updater = openUpdates({
-        ...{ host, program: parts.program, origin, mode: options.updates ?? "notify" },
+    if (updates && program && !onTrial)
+      updater = updates.openUpdates({
+        ...{ host, program, origin, mode: options.updates ?? "notify" },
         ...{ tell: view.tell, warn: (text) => view.log.warn({}, text), drain: () => control.drain(false) },
       });
     agent = await startAgent({
@@ -168,88 +165,11 @@ function whereToLook(
   return urls.length > 0 ? { ...given, ports: [] } : null;
 }
 
-interface View {
-  log: Host["log"];
-  event(event: AgentEvent): void;
-  /** A line that is no event: news of a release. */
-  tell(text: string): void;
-  close(): void;
-}
-
 /** The panel where somebody looks at a terminal, else lines or JSON. */
-function showing(host: Host, options: UpOptions, out: Output, control: Control): View {
-  const warn = (message: string) => out.error(`warning: ${printable(message)}`);
-  if (options.json)
-    return {
-      log: logTo(warn),
-      event: (event) => out.line(JSON.stringify(event)),
-      tell: (message) => out.line(JSON.stringify({ type: "update", message })),
-      close() {},
-    };
-  const tell = (message: string) => out.line(printable(message));
-  const say = (event: AgentEvent) => {
-    const words = wordsOf(recordOf(event, host.nowMs()));
-    for (const line of words?.split("\n") ?? []) out.line(printable(line));
-  };
+async function showing(host: Host, options: UpOptions, out: Output, control: Control): Promise<View> {
+  if (options.json) return jsonView(out);
   const { terminal } = host;
-  if (!terminal || options.plain) return { log: logTo(warn), event: say, tell, close() {} };
-  const panel: Panel = openPanel({
-    ...{ host, terminal, status: control.status, journal: control.journal, onChange: control.onChange },
-    actions: {
-      ...ownerActions(control),
-      drain: control.drain,
-    },
-  });
-  const record = (type: "warning" | "update") => (message: string) => {
-    if (closed) return type === "warning" ? warn(message) : tell(message);
-    control.journal.put({ at_ms: Math.round(host.nowMs()), type, message: message.slice(0, 300) });
-  };
-  let closed = false;
-  return {
-    log: logTo(record("warning")),
-    event() {},
-    tell: record("update"),
-    close() {
-      closed = true;
-      panel.close();
-      const { done, failed, output_tokens } = control.status().served;
-      out.line(
-        `Left the hub. ${counted(done, "answer")} with ${counted(output_tokens, "token")}${failed > 0 ? `, ${failed} failed` : ""}.`,
-      );
-    },
-  };
+  if (!terminal || options.plain) return plainView(host, out);
+  const { panelView } = await import("./up-panel.ts"); // most agents run where nobody looks
+  return panelView(host, terminal, out, control);
 }
-
-/** What the panel's keys set; the words say how it stands then. */
-function ownerActions({ guest }: Control): Omit<PanelActions, "drain"> {
-  return {
-    async togglePause() {
-      if (guest.state().reasons.some(({ code }) => code === "owner_paused")) {
-        guest.resume();
-        return "Resumed.";
-      }
-      guest.pause(null);
-      return "Paused: what runs goes on at other nodes. p goes on here.";
-    },
-    async setSlots(slots) {
-      const settings = guest.settings();
-      await guest.put({ ...settings, limits: { ...settings.limits, slots } });
-      return `${counted(slots, "answer")} at once.`;
-    },
-    async toggleSchedule() {
-      const settings = guest.settings();
-      const { on, windows } = settings.schedule;
-      if (windows.length === 0)
-        return "There is no schedule: `gfe schedule add mon-fri 22:00-07:00` makes one.";
-      await guest.put({ ...settings, schedule: { on: !on, windows } });
-      return on
-        ? "The schedule is off: it serves at any time."
-        : `On: ${windows.map(windowText).join(", ")}.`;
-    },
-  };
-}
-
-const logTo = (warn: (message: string) => void): Host["log"] => ({
-  info() {},
-  warn: (_fields, message) => warn(message),
-});

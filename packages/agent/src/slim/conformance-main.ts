@@ -1,6 +1,5 @@
 /** The conformance cases as a program for the native host: URL DIRECTORY → a JSON line for each case. */
 
-import "./install.ts";
 import { conformanceCases } from "../testing/host-conformance.ts";
 import { native } from "./install.ts";
 import { createSlimHost } from "./slim-host.ts";

@@ -1,4 +1,4 @@
-/** Must be the first import of the slim program: the modules behind it use these names as they load. */
+/** A part of its own in the bundle, which the native host runs first: the others use these names as they load. */
 import { installGlobals } from "./globals.ts";
 import type { Native } from "./native.ts";
 

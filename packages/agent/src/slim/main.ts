@@ -1,15 +1,13 @@
 /** The slim executable's program: the agent, without an engine of its own, on the small native host. */
 
-import "./install.ts";
 import { EXIT, type Output } from "../commands/command.ts";
 import { parseLine } from "../commands/parse.ts";
-import { agentRuns } from "../commands/run.ts";
 import { agentCommands } from "../commands/table.ts";
 import { runUp, type UpOptions } from "../commands/up.ts";
-import { createScriptedEngine } from "../engines/scripted.ts";
 import type { Host } from "../host.ts";
 import { AGENT_VERSION } from "../version.ts";
 import { native } from "./install.ts";
+import { forgetUnused } from "./lazy.ts";
 import { createSlimHost } from "./slim-host.ts";
 
 /** A terminal passes one Ctrl-C on to several programs: what comes so soon after the first is the same press. */
@@ -31,11 +29,13 @@ function onStopSignals(first: () => void, again: () => void): void {
   });
 }
 
-const up = (host: Host, options: UpOptions): Promise<number> =>
-  runUp(host, options, out, {
-    engines: options.scripted ? [createScriptedEngine(host)] : [],
-    onStopSignals,
-  });
+// What an agent that serves does not need is loaded when it is asked for: each line of the script costs memory.
+async function up(host: Host, options: UpOptions): Promise<number> {
+  const scripted = options.scripted
+    ? [(await import("../engines/scripted.ts")).createScriptedEngine(host)]
+    : [];
+  return runUp(host, options, out, { engines: scripted, onStopSignals });
+}
 
 async function main(): Promise<number> {
   const parsed = parseLine(agentCommands, native.args, native.env);
@@ -56,11 +56,22 @@ async function main(): Promise<number> {
         ...(typeof configDir === "string" ? { configDir, stateDir: configDir } : {}),
       });
       if (parsed.command.name === "up") return up(host, parsed.options as unknown as UpOptions);
+      const { agentRuns } = await import("../commands/run.ts");
       return agentRuns[parsed.command.name]!(host, parsed.options, out);
     }
   }
 }
 
+/** Longer than between two heartbeats, whose schemas are wanted again and again. */
+const FORGET_MS = 20_000;
+function forgetNowAndThen(): void {
+  native.after(FORGET_MS, () => {
+    forgetUnused();
+    forgetNowAndThen();
+  });
+}
+
+forgetNowAndThen();
 main().then(
   (code) => native.exit(code),
   (error: unknown) => {

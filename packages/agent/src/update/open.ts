@@ -6,11 +6,11 @@ import type { Host } from "../host.ts";
 import type { Program } from "../program.ts";
 import { AGENT_VERSION } from "../version.ts";
 import type { UpdateMode } from "./machine.ts";
-import { createUpdater, UPDATE_LIMITS, type Updater } from "./updater.ts";
+import { createUpdater, isOnTrial as isOnTrialAs, UPDATE_LIMITS, type Updater } from "./updater.ts";
 
 export interface OpenUpdates {
   host: Host;
-  program: Program | undefined;
+  program: Program;
   /** Of the hub, whose downloads are looked at unless GFE_UPDATE_URL names others. */
   origin: string;
   mode: UpdateMode;
@@ -26,13 +26,16 @@ export interface OpenUpdates {
 export function openUpdates({ origin, program, ...options }: OpenUpdates): Updater | null {
   const { env } = options.host;
   const text = env.GFE_RELEASE_KEY ?? BUILD.releaseKey;
-  if (options.mode === "off" || !program || program.kind === "source" || !text) return null;
+  if (options.mode === "off" || program.kind === "source" || !text) return null;
   const key = parseMinisignKey(text);
   if (!key)
     throw new AgentError("invalid_setting", "GFE_RELEASE_KEY is not the second line of a minisign.pub");
   const base = (env.GFE_UPDATE_URL ?? `${origin}/download`).replace(/\/+$/, "");
   return createUpdater({ ...options, program, key, base, version: AGENT_VERSION, limits: limitsOf(env) });
 }
+
+/** Whether this program is a new one on trial: it joins its hub, then ends. */
+export const isOnTrial = (host: Host): Promise<boolean> => isOnTrialAs(host, AGENT_VERSION);
 
 /** GFE_UPDATE_INTERVAL is in seconds: between two looks, and the most until the first. */
 function limitsOf({ GFE_UPDATE_INTERVAL: text }: Host["env"]): typeof UPDATE_LIMITS {

@@ -15,7 +15,7 @@ import { median, printTable, rounded, verdict } from "./lib/statistics.ts";
 const ROUNDS = 5;
 const IDLE_MS = 20_000;
 /** After it the slim one has given back what its start needed. */
-const SETTLE_MS = 5_000;
+const SETTLE_MS = 45_000;
 const PACED = { streams: 50, model: "bench-64x20", tokens: 50 * 64 };
 const FLOOD = { streams: 8, model: "bench-5000x0", tokens: 8 * 5_000 };
 const SLIM_RESIDENT_MB = 20;

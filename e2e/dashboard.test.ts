@@ -252,7 +252,7 @@ describe.skipIf(executable === null)("the dashboard", () => {
       await page.getByRole("heading", { name: "Version 1.2.3, all files" }).waitFor();
       await page.getByText(`curl -fsSL ${other.url}/install.sh | sh`).waitFor();
       const first = page.getByRole("row").nth(1);
-      await first.getByText("✓ yours: Linux x64, agent alone").waitFor();
+      await first.getByText("✓ yours: Linux x64, the agent alone").waitFor();
       const file = page.waitForEvent("download");
       await first.getByRole("link", { name: names[1]!, exact: true }).click();
       expect(readFileSync(await (await file).path(), "utf8")).toBe("a program");

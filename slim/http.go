@@ -23,6 +23,8 @@ const (
 	// How long an answer may go on after what mattered of it.
 	releaseTime  = time.Second
 	readBytesMax = 32 * 1024
+	// Each connection has one, also while it idles.
+	idleBuffer = 8 * 1024
 )
 
 // The certificates that the environment adds to the system's: a company's own, a test's.
@@ -74,7 +76,7 @@ func (w *web) newClient(dial dialFunc, proxy func(*http.Request) (*url.URL, erro
 			MaxIdleConnsPerHost: idleConnectionsMax,
 			IdleConnTimeout:     idleConnection,
 			DisableCompression:  true,
-			ReadBufferSize:      readBytesMax,
+			ReadBufferSize:      idleBuffer,
 		},
 		// An engine may not send the agent elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -20,10 +20,13 @@ import (
 const (
 	collectPercent      = 50
 	collectPercentStart = 20
+	// The script runs on one, the network on another; each more has memory of its own.
+	processorsMax = 2
 )
 
 func main() {
 	debug.SetGCPercent(collectPercentStart)
+	runtime.GOMAXPROCS(min(processorsMax, runtime.NumCPU()))
 	vm := goja.New()
 	l := newLoop(vm)
 	if err := vm.Set("gfeNative", native(l)); err != nil {
@@ -44,6 +47,14 @@ func platform() string {
 		return "win32"
 	}
 	return runtime.GOOS
+}
+
+// architecture is named as Node names it.
+func architecture() string {
+	if runtime.GOARCH == "amd64" {
+		return "x64"
+	}
+	return runtime.GOARCH
 }
 
 func environment() map[string]string {
@@ -136,6 +147,10 @@ func native(l *loop) *goja.Object {
 		"serve":           l.serve,
 		"terminal":        l.terminal,
 		"processId":       os.Getpid(),
+		"executable":      executable(),
+		"arch":            architecture(),
+		"replaceProgram":  l.replaceProgram,
+		"become":          l.become,
 		"version":         strings.TrimPrefix(runtime.Version(), "go"),
 		"encodeUtf8":      l.encodeUtf8,
 		"encodeUtf8Into":  l.encodeUtf8Into,

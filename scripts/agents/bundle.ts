@@ -2,6 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
+import type { BuildFacts } from "@gfe/agent";
 import { transform } from "@swc/core";
 import { type Plugin, rolldown } from "rolldown";
 
@@ -18,7 +19,7 @@ const GLOBALS = new URL("../../packages/agent/src/slim/install.ts", import.meta.
 export async function bundleScript(
   entry: string,
   name: string,
-  facts: object | null = null,
+  facts: BuildFacts | null = null,
 ): Promise<number> {
   const build = await rolldown({
     input: { globals: GLOBALS, main: entry },

@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import type { BuildFacts } from "@gfe/agent";
 import { TARGETS, type Target } from "./targets.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
@@ -61,10 +62,11 @@ async function builder(): Promise<string> {
   return bunFor(here);
 }
 
-export async function buildFull(target: Target, to: string): Promise<void> {
+export async function buildFull(target: Target, to: string, facts: BuildFacts): Promise<void> {
   const args = [
     ...["build", ENTRY, "--compile", "--minify", "--target", bunTarget(target)],
     ...["--compile-executable-path", await bunFor(target), "--outfile", to],
+    ...["--define", `__GFE_BUILD__=${JSON.stringify(facts)}`],
     // What lies in the directory that it is started in is not its settings.
     ...["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"],
     ...EXTERNAL.flatMap((name) => ["--external", name]),

@@ -2,6 +2,7 @@
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { BuildFacts } from "@gfe/agent";
 import { bundleScript } from "./bundle.ts";
 import { buildSlim, goVersion } from "./slim.ts";
 import { TARGETS } from "./targets.ts";
@@ -17,14 +18,17 @@ export async function canBuildSlim(what: string): Promise<boolean> {
   return false;
 }
 
-/** The path of a program made for this machine: the agent, or the conformance cases in its place. */
-export async function buildSlimHere(kind: "agent" | "conformance"): Promise<string> {
+/** The path of a program made for this machine: the agent, of other facts than none, or the conformance cases in its place. */
+export async function buildSlimHere(
+  kind: "agent" | "conformance",
+  facts: BuildFacts | null = null,
+): Promise<string> {
   const target = TARGETS.find(
     (one) => one.goos === goos[process.platform] && one.goarch === goarch[process.arch],
   );
   if (!target) throw new Error(`there is no slim executable for ${process.platform} ${process.arch}`);
   const isAgent = kind === "agent";
-  await bundleScript(join(AGENT, isAgent ? "main.ts" : "conformance-main.ts"), kind);
+  await bundleScript(join(AGENT, isAgent ? "main.ts" : "conformance-main.ts"), kind, facts);
   const path = join(mkdtempSync(join(tmpdir(), "gfe-slim-")), `gfe-${kind}`);
   await buildSlim(target, path, isAgent ? [] : ["conformance"]);
   return path;

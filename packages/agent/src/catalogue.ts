@@ -60,6 +60,9 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
   let offers: ModelOffer[] = [];
   let placements = new Map<string, Placement>();
   let spelled = "[]";
+  /** What the engines told when the offers were last put together. */
+  let told = "";
+  const tellings = () => JSON.stringify(watched.map(({ engine, models }) => [engine.label, models]));
 
   async function look(state: EngineState, signal?: AbortSignal): Promise<void> {
     try {
@@ -78,6 +81,7 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
   }
 
   function compose(): boolean {
+    told = tellings();
     const limits = options.slotLimits?.() ?? new Map();
     const choices = choicesOf(
       watched.map(({ engine, models }) => ({
@@ -127,7 +131,7 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
     place: (model) => placements.get(model),
     async refresh(signal) {
       await Promise.all(watched.map((state) => look(state, signal)));
-      return compose();
+      return tellings() === told ? false : compose();
     },
     compose,
     withdraw(engine) {

@@ -1,5 +1,6 @@
 export * from "./agent.ts";
 export * from "./aliases.ts";
+export type { BuildFacts } from "./build.ts";
 export type { PriceList } from "./catalogue.ts";
 export { asRun, type CommandRun, type CommandSpec, OptionError, type Output } from "./commands/command.ts";
 export { type StartedOptions, startedEngines } from "./commands/engines.ts";

@@ -10,7 +10,7 @@ export const releaseFileSchema = z.object({
   name: fileName,
   os: z.enum(["linux", "windows", "macos"]),
   arch: z.enum(["x64", "arm64"]),
-  /** `slim`: the agent alone. `full`: with all that runs a model. */
+  /** `slim`: the agent alone, on a small native host. `full`: with the consumer's commands, on a whole JavaScript runtime. */
   kind: z.enum(["slim", "full"]),
   bytes: z.int().min(1),
   compressed_bytes: z.int().min(1),

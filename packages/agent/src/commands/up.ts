@@ -2,6 +2,7 @@
 import type { DataPolicy, PriceWire } from "@gfe/protocol";
 import type { Tracer } from "@gfe/tracing";
 import { type Agent, type AgentOptions, startAgent } from "../agent.ts";
+import { BUILD } from "../build.ts";
 import { askAgent } from "../control/client.ts";
 import { type Control, startControl } from "../control/control.ts";
 import type { DetectOptions } from "../engines/detect.ts";
@@ -95,8 +96,9 @@ async function run(host: Host, options: UpOptions, out: Output, parts: UpParts):
     () => control.drain(true),
   );
   const { program } = parts;
-  // From its sources a program has no releases.
-  const updates = program && program.kind !== "source" ? await import("../update/open.ts") : null;
+  // From its sources a program has no releases, and without a key it trusts none.
+  const key = host.env.GFE_RELEASE_KEY ?? BUILD.releaseKey;
+  const updates = program && program.kind !== "source" && key ? await import("../update/open.ts") : null;
   const onTrial = updates !== null && (await updates.isOnTrial(host));
   let updater: Updater | null = null;
   let agent: Agent | null = null;

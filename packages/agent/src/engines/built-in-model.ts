@@ -9,7 +9,7 @@ import type {
   LlamaModel,
 } from "node-llama-cpp";
 import type { LoadedFacts, ModelToLoad } from "./built-in-wire.ts";
-import { loadingWords } from "./built-in-words.ts";
+import { loadingWords, NOT_INSTALLED } from "./built-in-words.ts";
 import type { Compute } from "./engine.ts";
 
 type Library = typeof import("node-llama-cpp");
@@ -37,7 +37,7 @@ async function importLibrary(): Promise<Library> {
   try {
     return await import("node-llama-cpp");
   } catch (cause) {
-    throw new Error("the built-in engine is not installed: npm install node-llama-cpp", { cause });
+    throw new Error(NOT_INSTALLED, { cause });
   }
 }
 

@@ -1,10 +1,17 @@
 /** What keeps the built-in engine from loading a model, in words that name the cure. Pure. */
+import { BUILD } from "../build.ts";
 
 const NO_MODEL = /magic|not a gguf|unsupported gguf|invalid gguf/i;
 const NO_MEMORY =
   /insufficient ?memory|not enough (v?ram|memory)|out of memory|failed to allocate|too large for the available/i;
 const BROKEN =
   /failed to load model|end of file|out of bounds|unexpected end|offset .*range|premature|corrupt|tensor|TypeError|RangeError/i;
+
+/** Why there is no built-in engine, and what to do. */
+export const NOT_INSTALLED =
+  BUILD.kind === "executable"
+    ? "this program has no engine of its own: start Ollama or llama.cpp beside it, or run the npm package (npm install -g gpu-for-everyone node-llama-cpp)"
+    : "the built-in engine is not installed: npm install node-llama-cpp";
 
 /** Null for a reason that speaks for itself. */
 export function loadingWords(

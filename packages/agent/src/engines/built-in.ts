@@ -8,6 +8,7 @@ import { type OpenHost, openSandbox } from "../sandbox/open.ts";
 import type { Sandbox, SandboxSettings } from "../sandbox/sandbox.ts";
 import { type BuiltInSession, openBuiltInSession } from "./built-in-session.ts";
 import type { ModelToLoad } from "./built-in-wire.ts";
+import { NOT_INSTALLED } from "./built-in-words.ts";
 import { digestOfFile } from "./digests.ts";
 import { type DiscoveredModel, type Engine, failed } from "./engine.ts";
 import { partsOfModel } from "./started-command.ts";
@@ -48,7 +49,7 @@ export function createBuiltInEngine(options: BuiltInOptions): Engine {
     label: modelPath,
     async start() {
       const helper = host.helper("built-in");
-      if (!helper) throw new Error("the built-in engine is not installed: npm install node-llama-cpp");
+      if (!helper) throw new Error(NOT_INSTALLED);
       sandbox ??= openSandbox(host, options.sandbox).catch((error: unknown) => {
         sandbox = null;
         throw error;

@@ -9,6 +9,7 @@ import { AGENT_VERSION } from "../version.ts";
 import { native } from "./install.ts";
 import { forgetUnused } from "./lazy.ts";
 import { createSlimHost } from "./slim-host.ts";
+import { createSlimProgram } from "./slim-program.ts";
 
 /** A terminal passes one Ctrl-C on to several programs: what comes so soon after the first is the same press. */
 const SAME_PRESS_MS = 500;
@@ -34,11 +35,13 @@ async function up(host: Host, options: UpOptions): Promise<number> {
   const scripted = options.scripted
     ? [(await import("../engines/scripted.ts")).createScriptedEngine(host)]
     : [];
-  return runUp(host, options, out, { engines: scripted, onStopSignals });
+  return runUp(host, options, out, { engines: scripted, onStopSignals, program: createSlimProgram(native) });
 }
 
 async function main(): Promise<number> {
-  const parsed = parseLine(agentCommands, native.args, native.env);
+  const service = native.args[0] === "up" ? null : await import("../commands/service.ts");
+  const commands = service ? [...agentCommands, ...service.serviceCommands] : agentCommands;
+  const parsed = parseLine(commands, native.args, native.env);
   switch (parsed.type) {
     case "version":
       out.line(AGENT_VERSION);
@@ -57,7 +60,8 @@ async function main(): Promise<number> {
       });
       if (parsed.command.name === "up") return up(host, parsed.options as unknown as UpOptions);
       const { agentRuns } = await import("../commands/run.ts");
-      return agentRuns[parsed.command.name]!(host, parsed.options, out);
+      const runs = { ...agentRuns, ...service?.serviceRuns(createSlimProgram(native)) };
+      return runs[parsed.command.name]!(host, parsed.options, out);
     }
   }
 }

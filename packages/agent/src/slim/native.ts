@@ -76,6 +76,10 @@ export interface Native {
   /** The Go version that it was built with. */
   readonly version: string;
   readonly processId: number;
+  /** The path of the program's own file; empty where the system does not tell. */
+  readonly executable: string;
+  /** As Node names it: x64, arm64. */
+  readonly arch: string;
   readonly hostName: string;
   readonly env: Readonly<Record<string, string>>;
   readonly args: readonly string[];
@@ -126,6 +130,11 @@ export interface Native {
     args: readonly string[],
     timeoutMs: number,
   ): Promise<{ type: "ran"; exitCode: number; stdout: string } | { type: "absent" } | { type: "timeout" }>;
+
+  /** Puts a copy of `file` in the place of the program at `path`; what lay there is kept at `previous`. */
+  replaceProgram(path: string, file: string, previous: string): Promise<void>;
+  /** Goes on as the program at `path`; resolves with its exit status where the system runs it as a child. */
+  become(path: string, args: readonly string[]): Promise<number>;
 
   /** Null where a living program answers at the endpoint. */
   serve(

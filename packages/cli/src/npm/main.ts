@@ -1,43 +1,5 @@
-/** The npm package's `gfe`: all that providers and consumers need, without a hub. Runs on Node from 20 on. */
+/** The npm package's `gfe`. Runs on Node from 20 on. */
 import "./old-node.ts";
-import {
-  AGENT_VERSION,
-  agentCommands,
-  agentRuns,
-  asRun,
-  createNodeProgram,
-  serviceCommands,
-  serviceRuns,
-} from "@gfe/agent";
-import { Command } from "commander";
-import { addChat } from "../commands/chat.ts";
-import { addPrice } from "../commands/price.ts";
-import { up } from "../commands/up.ts";
-import { Failure, reporting } from "../failure.ts";
-import { addTable } from "../table.ts";
+import { agentProgram } from "../agent-program.ts";
 
-const program = new Command("gfe")
-  .description("GPU For Everyone: share GPUs, earn and spend credits for inference")
-  .version(AGENT_VERSION)
-  .showHelpAfterError();
-addTable(program, [...agentCommands, ...serviceCommands], {
-  ...agentRuns,
-  ...serviceRuns(createNodeProgram()),
-  up: asRun(up),
-});
-addChat(program);
-addPrice(program);
-for (const name of ["hub", "demo", "dev", "ledger", "backup", "restore", "config"])
-  program
-    .command(name, { hidden: name !== "hub" })
-    .description("not in this package: hubs run from the project's image or its sources")
-    .allowUnknownOption()
-    .allowExcessArguments()
-    .action(
-      reporting(async () => {
-        throw new Failure(
-          `\`gfe ${name}\` is for hubs, which bring a database that this package leaves out: run the project's image (deploy/compose.yaml) or its sources (npm start)`,
-        );
-      }),
-    );
-await program.parseAsync();
+await agentProgram().parseAsync();

@@ -6,7 +6,7 @@ import { Command, Fault, Page, Table } from "../parts/parts.tsx";
 import { inOrder, platformOf } from "../platform.ts";
 
 const SYSTEMS = { linux: "Linux", windows: "Windows", macos: "macOS" } as const;
-const KINDS = { slim: "agent alone", full: "with its own engine" } as const;
+const KINDS = { slim: "the agent alone", full: "agent and client" } as const;
 
 interface UserAgentData {
   platform?: string;

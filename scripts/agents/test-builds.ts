@@ -4,8 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { BuildFacts } from "@gfe/agent";
 import { bundleScript } from "./bundle.ts";
+import { buildFull, hasBun } from "./full.ts";
 import { buildSlim, goVersion } from "./slim.ts";
-import { TARGETS } from "./targets.ts";
+import { TARGETS, type Target } from "./targets.ts";
 
 const AGENT = new URL("../../packages/agent/src/slim/", import.meta.url).pathname;
 const goos: Partial<Record<string, string>> = { linux: "linux", darwin: "darwin", win32: "windows" };
@@ -23,13 +24,33 @@ export async function buildSlimHere(
   kind: "agent" | "conformance",
   facts: BuildFacts | null = null,
 ): Promise<string> {
-  const target = TARGETS.find(
-    (one) => one.goos === goos[process.platform] && one.goarch === goarch[process.arch],
-  );
-  if (!target) throw new Error(`there is no slim executable for ${process.platform} ${process.arch}`);
+  const target = targetHere();
   const isAgent = kind === "agent";
   await bundleScript(join(AGENT, isAgent ? "main.ts" : "conformance-main.ts"), kind, facts);
   const path = join(mkdtempSync(join(tmpdir(), "gfe-slim-")), `gfe-${kind}`);
   await buildSlim(target, path, isAgent ? [] : ["conformance"]);
   return path;
+}
+
+/** Whether the full executable can be made here without fetching Bun; CI fetches it. */
+export function canBuildFull(what: string): boolean {
+  if (hasBun() || process.env.CI) return true;
+  console.warn(
+    `\n*** Bun was not fetched: ${what} is NOT tested. \`npm run build:agents\` fetches it. ***\n`,
+  );
+  return false;
+}
+
+export async function buildFullHere(): Promise<string> {
+  const path = join(mkdtempSync(join(tmpdir(), "gfe-full-")), "gfe");
+  await buildFull(targetHere(), path, { kind: "executable", releaseKey: null });
+  return path;
+}
+
+function targetHere(): Target {
+  const target = TARGETS.find(
+    (one) => one.goos === goos[process.platform] && one.goarch === goarch[process.arch],
+  );
+  if (!target) throw new Error(`there is no executable for ${process.platform} ${process.arch}`);
+  return target;
 }

@@ -5,7 +5,12 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import OpenAI from "openai";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { buildSlimHere, canBuildSlim } from "../../../scripts/agents/test-builds.ts";
+import {
+  buildFullHere,
+  buildSlimHere,
+  canBuildFull,
+  canBuildSlim,
+} from "../../../scripts/agents/test-builds.ts";
 import { type AgentProcess, startAgentProcess } from "./agent-process.ts";
 import { type PacedEngine, startPacedEngine } from "./paced-engine.ts";
 import { type Person, startWorld, until, type World } from "./world.ts";
@@ -29,6 +34,12 @@ const programs = [
     isThere: await canBuildSlim("the slim executable with a hub"),
     endOnly: false,
     build: async () => [await buildSlimHere("agent")] as const,
+  },
+  {
+    name: "the full executable",
+    isThere: canBuildFull("the full executable with a hub"),
+    endOnly: false,
+    build: async () => [await buildFullHere()] as const,
   },
 ];
 

@@ -10,6 +10,7 @@ const USAGE = `Usage: npm run sim -- [--seed N] [--jobs N] [--seeds COUNT] [--tr
   --trace        prints every line of the log
   --json         one JSON object for each seed, a line each, and one of all at the end
 
+npm run sim -- day --help: 24 hours of a provider, in which all that can fail does.
 npm run sim -- live --help: the same in real time, on a real database.
 npm run sim -- chaos --help: real processes that are killed, frozen and cut off.
 npm run sim -- market --help: matching on a virtual clock, beside simpler policies.`;
@@ -19,6 +20,8 @@ async function main([kind, ...rest]: readonly string[]): Promise<number> {
   switch (kind) {
     case "market":
       return (await import("./market/main.ts")).main(rest);
+    case "day":
+      return (await import("./virtual/day-main.ts")).main(rest);
     case "chaos":
       return (await import("./faults/command.ts")).chaosMain(rest);
     case "live":

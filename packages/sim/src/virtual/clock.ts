@@ -13,6 +13,10 @@ export const START_MS = Date.UTC(2026, 0, 1);
 export class Owner {
   readonly name: string;
   alive = true;
+  /** How far its wall clock is from the true time. */
+  skewMs = 0;
+  /** What falls due while its machine sleeps, in order; null while it is awake. */
+  held: (() => void)[] | null = null;
 
   constructor(name: string) {
     this.name = name;
@@ -49,6 +53,11 @@ export class Clock {
     return owners.getStore() ?? this.#root;
   }
 
+  /** What the wall clock of that program's machine says. */
+  get wallMs(): number {
+    return this.nowMs + this.owner.skewMs;
+  }
+
   /** Calls back after `delayMs` as `owner`, unless that is dead by then; returns how to call it off. */
   after(delayMs: number, run: () => void, owner: Owner = this.owner): () => void {
     const entry = { atMs: this.nowMs + Math.max(0, delayMs), order: this.#order++, owner, run, off: false };
@@ -63,6 +72,12 @@ export class Clock {
     return new Promise((resolve) => void this.after(delayMs, resolve, owner));
   }
 
+  /** What fell due while its machine slept is done now, one after another. */
+  wake(owner: Owner): void {
+    for (const run of owner.held ?? []) this.after(0, run, owner);
+    owner.held = null;
+  }
+
   /** The next event and all that follows from it at once. False where none is left, or none until `untilMs`. */
   async step(untilMs = Number.POSITIVE_INFINITY): Promise<boolean> {
     for (let entry = this.#heap.first; entry; entry = this.#heap.first) {
@@ -74,7 +89,9 @@ export class Clock {
       this.#heap.pop();
       this.nowMs = entry.atMs;
       this.steps++;
-      runAs(entry.owner, entry.run);
+      const { owner, run } = entry;
+      if (owner.held) owner.held.push(run);
+      else runAs(owner, run);
       await settled();
       return true;
     }
@@ -107,8 +124,8 @@ export function installClock(clock: Clock, random: () => number): () => void {
     clearImmediate: stop,
     Date: new Proxy(RealDate, {
       construct: (target, args) =>
-        Reflect.construct(target, args.length === 0 ? [clock.nowMs] : args) as object,
-      get: (target, name) => (name === "now" ? () => clock.nowMs : Reflect.get(target, name)),
+        Reflect.construct(target, args.length === 0 ? [clock.wallMs] : args) as object,
+      get: (target, name) => (name === "now" ? () => clock.wallMs : Reflect.get(target, name)),
     }),
   };
   Object.assign(globalThis, fake);

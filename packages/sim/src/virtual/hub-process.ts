@@ -60,6 +60,11 @@ export class HubProcess {
     return this.#core?.busy() ?? { "hubs that start": 1 };
   }
 
+  /** What is offered to consumers now; nothing while it is down. */
+  models(): string[] {
+    return this.#core?.models() ?? [];
+  }
+
   start(): void {
     const { clock, records } = this.#options.stage;
     const owner = new Owner(`hub/${++this.#lives}`);
@@ -79,14 +84,15 @@ export class HubProcess {
     );
   }
 
-  /** As if its process were killed; it is started again after a while. */
-  crash(): void {
+  /** As if its process were killed; it is started again after a while, drawn unless given. */
+  crash(downMs?: number): void {
     if (!this.#owner.alive || !this.#core) return;
     const { random, stage } = this.#options;
     this.#owner.alive = false;
     this.#core = null;
     stage.network.died(this.#owner);
-    stage.clock.after(random.int(DOWN_MS.min, DOWN_MS.max), () => this.start(), this.#supervisor);
+    const drawnMs = random.int(DOWN_MS.min, DOWN_MS.max);
+    stage.clock.after(downMs ?? drawnMs, () => this.start(), this.#supervisor);
   }
 
   async #serve(owner: Owner): Promise<void> {

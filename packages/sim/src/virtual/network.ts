@@ -75,6 +75,13 @@ export class Network {
       }
   }
 
+  /** Connections that living programs of a place have open. */
+  openOf(place: Place): number {
+    return [...this.#open].filter(
+      ({ place: from, near }) => from === place && near.owner.alive && !near.destroyed,
+    ).length;
+  }
+
   /** When all is over: lets go of what the dead left open, which the runtime would keep for ever. */
   close(): void {
     for (const { near, far } of [...this.#open]) {

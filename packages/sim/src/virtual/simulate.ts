@@ -81,7 +81,7 @@ export async function simulate({ seed, jobs, database, trace, plant }: SimulateO
 }
 
 /** Ids are drawn from a store that outlives a run: used up, so that each run begins with its own. */
-function drawFreshIds(ids: Random): void {
+export function drawFreshIds(ids: Random): void {
   let drawn = 0;
   const { next } = ids;
   ids.next = () => {

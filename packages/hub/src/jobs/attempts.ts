@@ -210,7 +210,7 @@ export function createAttempts(options: AttemptsOptions): Attempts {
     breaker.began(node.nodeId, wish.model, startedAtMs);
     const traced = job.trace.attempt(attemptId, offer);
     const { traceparent } = traced;
-    const end = await runOn(job, offer, attemptId, { ...course, flow: watched.flow }, traceparent);
+    const end = await runOn(job, offer, attemptId, course, watched.flow, traceparent);
     const endedAtMs = nowMs();
     traced.ended(end, startedAtMs, endedAtMs);
     const { firstDeltaAtMs } = end;
@@ -234,8 +234,9 @@ export function createAttempts(options: AttemptsOptions): Attempts {
     job: Running,
     { node, offer }: Offer,
     attemptId: string,
-    { sink, signal, flow, prefix }: Course,
-    traceparent: string | undefined,
+    { sink, signal, prefix }: Course,
+    flow: FlowControl | undefined,
+    traceparent?: string,
   ): Promise<AttemptEnd> {
     const { request, deadlineAtMs } = job;
     return runAttempt({
@@ -267,7 +268,7 @@ export function createAttempts(options: AttemptsOptions): Attempts {
       tellStarted(job, offer, course);
       breaker.began(offer.node.nodeId, job.wish.model, nowMs());
       // Without a slot of its own: the node counts it among those that began elsewhere.
-      const end = await runOn(job, offer, ending.attemptId, course, undefined);
+      const end = await runOn(job, offer, ending.attemptId, course, course.flow);
       breaker.ended(offer.node.nodeId, job.wish.model, verdictOf(end), nowMs());
       ending = { ...ending, end };
     }

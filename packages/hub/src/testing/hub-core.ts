@@ -21,6 +21,7 @@ import { type AgentPrincipal, createLink } from "../link/link.ts";
 import { explain } from "../market/explain.ts";
 import { createMatcher } from "../market/matcher.ts";
 import { createRegistry } from "../market/registry.ts";
+import { createReturns } from "../market/returns.ts";
 import { modelKey } from "../trust/attempt-facts.ts";
 import { createReputation } from "../trust/reputation.ts";
 
@@ -97,6 +98,7 @@ export async function startHubCore(options: HubCoreOptions): Promise<HubCore> {
   });
   const isOffered = (model: string) => registry.offers(model).length > 0;
   const own = createJobs({
+    returns: createReturns(registry),
     ...{ queue, billing, dispatcher: link, isOffered, nowMs },
     ...{ limits: options.limits, feeBasisPoints: options.feeBasisPoints, hubId: options.hubId },
     began: matcher.began,

@@ -23,6 +23,7 @@ import type { Compute, Engine } from "./engines/engine.ts";
 import { createHealthKeeper, type HealthChange, type Withdrawal } from "./engines/health-keeper.ts";
 import { limited, type SlotLimits } from "./engines/slot-limits.ts";
 import { AgentError } from "./errors.ts";
+import { homeUnwritable } from "./home.ts";
 import type { Host } from "./host.ts";
 import { parseHubAddress } from "./hub-address.ts";
 import { createHubRecords } from "./hub-records.ts";
@@ -253,7 +254,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     elsewhere: runner.elsewhere,
     idleFor: runner.idleFor,
     events: {
-      pin: (key) => records.put(address.origin, { key }),
+      pin: (key) =>
+        records.put(address.origin, { key }).catch((cause: unknown) => {
+          throw cause instanceof AgentError ? cause : homeUnwritable(host.directories.config, cause);
+        }),
       joined(grant) {
         nodeId = grant.node_id;
         if (draining || !serving) tellDraining();

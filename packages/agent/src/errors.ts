@@ -10,6 +10,7 @@ export type AgentFault =
   | "insecure_hub"
   | "invalid_hub"
   | "identity_unreadable"
+  | "home_unwritable"
   | "invalid_setting"
   | "stopped";
 

@@ -29,6 +29,7 @@ export async function startAgentProcess(
     home: string;
     engines: readonly string[];
     more?: readonly string[];
+    env?: Readonly<Record<string, string>>;
   },
 ): Promise<AgentProcess> {
   const child = spawn(
@@ -39,7 +40,7 @@ export async function startAgentProcess(
       ...(options.more ?? []),
     ],
     {
-      env: { PATH: process.env.PATH, HOME: options.home, GFE_AGENT_TOKEN: options.token },
+      env: { PATH: process.env.PATH, HOME: options.home, GFE_AGENT_TOKEN: options.token, ...options.env },
       stdio: ["ignore", "pipe", "inherit"],
     },
   );

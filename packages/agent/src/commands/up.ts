@@ -9,6 +9,7 @@ import type { DetectOptions } from "../engines/detect.ts";
 import type { Engine } from "../engines/engine.ts";
 import type { SlotLimits } from "../engines/slot-limits.ts";
 import { AgentError } from "../errors.ts";
+import { checkHome } from "../home.ts";
 import { EndpointTaken, type Host } from "../host.ts";
 import { parseHubAddress } from "../hub-address.ts";
 import type { Program } from "../program.ts";
@@ -68,6 +69,7 @@ export async function runUp(host: Host, options: UpOptions, out: Output, parts: 
 async function run(host: Host, options: UpOptions, out: Output, parts: UpParts): Promise<number> {
   const { origin } = parseHubAddress(options.hub);
   // Nobody shall approve an agent in the browser that cannot start; startControl settles it.
+  await checkHome(host);
   if ((await askAgent(host)).type !== "not_running") throw new EndpointTaken(origin);
   const got = await agentToken(host, options, out);
   if (got.type === "failed") {

@@ -10,6 +10,8 @@ export { agentRuns } from "./commands/run.ts";
 export { serviceCommands, serviceRuns } from "./commands/service.ts";
 export { agentCommands } from "./commands/table.ts";
 export { runUp, type UpOptions } from "./commands/up.ts";
+export { createJournal } from "./control/journal.ts";
+export { recordOf } from "./control/records.ts";
 export * from "./device.ts";
 export { type BuiltInOptions, createBuiltInEngine } from "./engines/built-in.ts";
 export type { OpenAiOptions } from "./engines/describe/openai.ts";

@@ -1,7 +1,6 @@
 /** A provider's machine with the real agent, its journal and its engines, started again whenever it ended. */
-import { type Agent, type AgentEvent, startAgent } from "@gfe/agent";
+import { type Agent, type AgentEvent, createJournal, recordOf, startAgent } from "@gfe/agent";
 import { createSigner, RECEIPT_PURPOSE } from "@gfe/protocol";
-import { createJournal, recordOf } from "../../../agent/src/testing/journal.ts";
 import type { Random } from "../random.ts";
 import { Owner } from "./clock.ts";
 import { DayEngine } from "./day-engine.ts";
